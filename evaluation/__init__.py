@@ -1,0 +1,1 @@
+"""Metrics, baselines, grounding, robustness and figures."""

@@ -1,0 +1,1 @@
+"""The network: configuration, vision encoder, decoder, fusion."""

@@ -1,0 +1,1 @@
+"""Pixels and words: image processor, tokenizer, processor, pipeline."""

@@ -1,0 +1,1 @@
+"""BDD100K labels become questions: readers, scene, families, dataset."""

@@ -1,0 +1,1 @@
+"""Synthetic street scenes with perfect labels, in the layout of BDD100K."""

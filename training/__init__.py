@@ -1,0 +1,1 @@
+"""The training engine behind scripts/train.py."""
