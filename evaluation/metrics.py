@@ -1,0 +1,507 @@
+"""Scores of a table of predictions, each with a bootstrap interval by frame and beside what it must beat.
+
+A table of predictions has one row a question: `image_id`, `family`, `question`, `answer` (the label) and
+`prediction` (free text), and where known `confidence` (probability of the prediction), `score_yes`
+(probability of yes), `template`, `pair_id` and the frame's attributes. It may come from any model.
+
+Questions about one frame are not independent of each other: intervals are drawn by resampling *frames*. All
+scores of a family are functions of its confusion matrix, so a bootstrap sample is one weighted sum of
+per-frame confusion matrices, and a thousand of them are one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import classification_report, confusion_matrix
+
+from .answers import ABSTAIN, FIVE_WAY, UNCLEAR, kind_of, normalise, read, read_boxes
+
+REQUIRED = ("image_id", "family", "answer", "prediction")
+FIVE_WAY_FAMILY = "move_forward"
+OTHER = "(other)"
+SAMPLES = 1000
+INTERVAL = (2.5, 97.5)
+
+
+class PredictionError(ValueError):
+    """A table of predictions that cannot be scored; the message says what to change."""
+
+
+def as_table(predictions: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Check predictions and return them as a table of their own.
+
+    Args:
+        predictions: a table or a list of mappings, one a question.
+
+    Returns:
+        A new table with at least the columns `REQUIRED`, index 0..n-1; a missing prediction is the empty
+        text.
+
+    Raises:
+        PredictionError: if there are no rows, a column is missing, or a label or an image id is.
+    """
+    table = predictions.copy() if isinstance(predictions, pd.DataFrame) else pd.DataFrame(list(predictions))
+    if table.empty:
+        raise PredictionError("there are no predictions to score: the split or the file is empty")
+    missing = [column for column in REQUIRED if column not in table.columns]
+    if missing:
+        raise PredictionError(
+            f"predictions lack the column(s) {', '.join(missing)}; needed are {', '.join(REQUIRED)}"
+        )
+    for column in ("image_id", "family", "answer"):
+        if table[column].isna().any():
+            raise PredictionError(f"{int(table[column].isna().sum())} prediction row(s) have no {column}")
+    table["prediction"] = [text if isinstance(text, str) else "" for text in table["prediction"]]
+    return table.reset_index(drop=True)
+
+
+def kinds_of(table: pd.DataFrame) -> dict[str, str]:
+    """The kind of decision of every family, from its labels."""
+    return {str(name): kind_of(group["answer"]) for name, group in table.groupby("family", sort=True)}
+
+
+def decide(table: pd.DataFrame, kinds: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Add what was asked for and what was decided.
+
+    Args:
+        table: checked predictions.
+        kinds: family -> kind of decision; by default found from the labels.
+
+    Returns:
+        The table with the columns `kind`, `truth`, `decision` and `correct` (bool).
+    """
+    kinds = kinds_of(table) if kinds is None else kinds
+    table = table.copy()
+    table["kind"] = [kinds[family] for family in table["family"]]
+    for source, target in (("answer", "truth"), ("prediction", "decision")):
+        table[target] = [read(text, kind) for text, kind in zip(table[source], table["kind"], strict=True)]
+    table["correct"] = (table["truth"] == table["decision"]) & (table["truth"] != UNCLEAR)
+    return table
+
+
+@lru_cache(maxsize=4)
+def frame_weights(num_frames: int, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:
+    """How often each frame is drawn in each bootstrap sample (Efron, 1979).
+
+    Args:
+        num_frames: number of frames to draw from, and number drawn.
+        samples: number of bootstrap samples.
+        seed: of the random generator; the same seed pairs the samples of two tables over the same frames.
+
+    Returns:
+        (samples, num_frames) float64 counts, each row summing to `num_frames`.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(num_frames, size=(samples, num_frames)) + np.arange(samples)[:, None] * num_frames
+    return (
+        np.bincount(drawn.ravel(), minlength=samples * num_frames).reshape(samples, num_frames).astype(float)
+    )
+
+
+def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores of confusion matrices, any number at a time.
+
+    Args:
+        confusion: (..., classes, classes + 1) counts; rows are the truth, the last column collects
+            decisions that are none of the classes (unclear, abstained, or a class that never is the truth).
+
+    Returns:
+        accuracy, balanced_accuracy (mean recall), macro_f1 and weighted_f1, each (...). Classes without a
+        row are left out of the means; with no rows at all the scores are NaN. As in scikit-learn, a class
+        that is never predicted has an F1 of 0.
+    """
+    classes = confusion.shape[-2]
+    support = confusion.sum(-1)
+    hits = np.diagonal(confusion[..., :classes], axis1=-2, axis2=-1)
+    predicted = confusion[..., :classes].sum(-2)
+    present = support > 0
+    recall = np.where(present, hits / np.where(present, support, 1), 0.0)
+    f1 = np.where(present, 2 * hits / np.where(present, support + predicted, 1), 0.0)
+    total, num_present = support.sum(-1), present.sum(-1).astype(float)
+    with np.errstate(invalid="ignore"):
+        return {
+            "accuracy": hits.sum(-1) / total,
+            "balanced_accuracy": recall.sum(-1) / num_present,
+            "macro_f1": f1.sum(-1) / num_present,
+            "weighted_f1": (f1 * support).sum(-1) / total,
+        }
+
+
+def frame_confusions(
+    truth: Iterable[str],
+    decision: Iterable[str],
+    frames: np.ndarray,
+    num_frames: int,
+    classes: Sequence[str],
+) -> np.ndarray:
+    """Confusion matrices by frame.
+
+    Args:
+        truth, decision: (rows,) decisions; every truth is one of the classes.
+        frames: (rows,) index of the frame of each row.
+        num_frames: number of frames.
+        classes: the family's classes.
+
+    Returns:
+        (num_frames, classes, classes + 1) counts, as `scores` takes them.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    k = len(classes)
+    rows = np.array([index[name] for name in truth], dtype=np.int64)
+    columns = np.array([index.get(name, k) for name in decision], dtype=np.int64)
+    flat = (frames * k + rows) * (k + 1) + columns
+    return np.bincount(flat, minlength=num_frames * k * (k + 1)).reshape(num_frames, k, k + 1).astype(float)
+
+
+def interval(samples: np.ndarray) -> tuple[float, float] | None:
+    """The 95% percentile interval of bootstrap samples; `None` when fewer than half of them are defined."""
+    defined = samples[np.isfinite(samples)]
+    if len(defined) * 2 < len(samples) or not len(defined):
+        return None
+    low, high = np.percentile(defined, INTERVAL)
+    return float(low), float(high)
+
+
+def bootstrap_auc(
+    positive: np.ndarray, score: np.ndarray, frames: np.ndarray, weights: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Area under the ROC curve, and that of every bootstrap sample, ties counted half (Mann-Whitney).
+
+    Args:
+        positive: (rows,) bool.
+        score: (rows,) higher means more positive.
+        frames: (rows,) index of each row's frame.
+        weights: (samples, num_frames) from `frame_weights`.
+
+    Returns:
+        The area, NaN with one class alone, and (samples,) areas.
+    """
+    _, rank = np.unique(score, return_inverse=True)
+
+    def areas(row_weights: np.ndarray) -> np.ndarray:
+        order = np.argsort(rank, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(rank[order]) > 0])
+        w = row_weights[:, order]
+        up = np.add.reduceat(w * positive[order], starts, axis=1)
+        down = np.add.reduceat(w * ~positive[order], starts, axis=1)
+        below = np.cumsum(down, axis=1) - down
+        with np.errstate(invalid="ignore"):
+            return (up * (below + down / 2)).sum(1) / (up.sum(1) * down.sum(1))
+
+    chunks = np.array_split(weights, max(1, len(weights) * len(frames) // 1_000_000))  # memory stays flat
+    return float(areas(np.ones((1, len(rank))))[0]), np.concatenate([areas(w[:, frames]) for w in chunks])
+
+
+def _round(value: Any) -> Any:
+    """Plain JSON numbers: floats to six digits, NaN to None."""
+    if isinstance(value, tuple):
+        return tuple(_round(item) for item in value)
+    if isinstance(value, (float, np.floating)):
+        return round(float(value), 6) if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def classes_of(truth: Iterable[str], kind: str) -> list[str]:
+    """The classes that occur as the truth, in the order of the tables; unclear labels are no class."""
+    present = set(truth) - {UNCLEAR}
+    if kind == "five-way":
+        return [name for name in FIVE_WAY if name in present]
+    first = ["yes", "no"] if kind == "yes/no" else []
+    return [c for c in first if c in present] + sorted(present - set(first))
+
+
+def _family_row(
+    group: pd.DataFrame, name: str, weights: np.ndarray, shuffled: pd.DataFrame | None
+) -> dict[str, Any]:
+    """One row of `family_table`."""
+    kind = str(group["kind"].iloc[0])
+    group = group[group["truth"] != UNCLEAR]
+    classes = classes_of(group["truth"], kind)
+    row: dict[str, Any] = {
+        "family": name,
+        "kind": kind,
+        "n": len(group),
+        "frames": int(group["frame"].nunique()),
+        "classes": len(classes),
+        "unparsed": int((group["decision"] == UNCLEAR).sum()),
+        "abstained": int(((group["decision"] == ABSTAIN) & (group["truth"] != ABSTAIN)).sum()),
+        "exact": float(
+            np.mean(
+                [
+                    normalise(a) == normalise(p)
+                    for a, p in zip(group["answer"], group["prediction"], strict=True)
+                ]
+            )
+        )
+        if len(group)
+        else None,
+    }
+    if not classes:
+        return row | {"note": "no label of this family could be read"}
+    confusion = frame_confusions(
+        group["truth"], group["decision"], group["frame"].to_numpy(), weights.shape[1], classes
+    )
+    point, samples = scores(confusion.sum(0)), scores(np.tensordot(weights, confusion, axes=1))
+    names = ["accuracy"] if len(classes) == 1 else list(point)
+    for score in names:
+        row[score] = float(point[score])
+        row[f"{score}_interval"] = interval(samples[score])
+    share = group["truth"].value_counts(normalize=True)
+    row |= {"commonest": str(share.index[0]), "commonest_accuracy": float(share.iloc[0])}
+    if len(classes) == 1:
+        return row | {"note": "one class: only accuracy is defined, and it says nothing about seeing"}
+    row["commonest_balanced_accuracy"] = 1 / len(classes)
+    if kind == "yes/no" and "score_yes" in group and group["score_yes"].notna().all():
+        positive = (group["truth"] == "yes").to_numpy()
+        area, areas = bootstrap_auc(
+            positive, group["score_yes"].to_numpy(float), group["frame"].to_numpy(), weights
+        )
+        row |= {"auc": area, "auc_interval": interval(areas)}
+    if shuffled is not None:
+        other = shuffled[shuffled["truth"] != UNCLEAR]
+        blind = frame_confusions(
+            other["truth"], other["decision"], other["frame"].to_numpy(), weights.shape[1], classes
+        )
+        row |= _gain(samples["balanced_accuracy"], point["balanced_accuracy"], blind, weights)
+    return row
+
+
+def _gain(samples: np.ndarray, point: float, blind: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    """The gain in balanced accuracy over another run on the same rows, paired by frame."""
+    other, others = scores(blind.sum(0)), scores(np.tensordot(weights, blind, axes=1))
+    gain = interval(samples - others["balanced_accuracy"])
+    return {
+        "shuffled_accuracy": float(other["accuracy"]),
+        "shuffled_balanced_accuracy": float(other["balanced_accuracy"]),
+        "shuffled_macro_f1": float(other["macro_f1"]),
+        "gain": float(point - other["balanced_accuracy"]),
+        "gain_interval": gain,
+        "sees": bool(gain is not None and gain[0] > 0),
+    }
+
+
+def with_five_way(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the five-way reading of *Can I move forward?* as rows of a family of their own.
+
+    Args:
+        table: what `decide` returns.
+
+    Returns:
+        The table, followed by the move-forward rows read in five ways (family "move_forward (five-way)").
+    """
+    rows = table[table["family"] == FIVE_WAY_FAMILY].copy()
+    if rows.empty:
+        return table
+    rows["family"], rows["kind"] = f"{FIVE_WAY_FAMILY} (five-way)", "five-way"
+    rows["truth"] = [read(text, "five-way") for text in rows["answer"]]
+    rows["decision"] = [read(text, "five-way") for text in rows["prediction"]]
+    rows["correct"] = (rows["truth"] == rows["decision"]) & (rows["truth"] != UNCLEAR)
+    return pd.concat([table, rows], ignore_index=True)
+
+
+def family_table(
+    predictions: pd.DataFrame | Iterable[Mapping[str, Any]],
+    shuffled: pd.DataFrame | Iterable[Mapping[str, Any]] | None = None,
+    *,
+    by: str = "family",
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """The table of scores by family.
+
+    Args:
+        predictions: one row a question, see the module's docstring.
+        shuffled: predictions of the same model for the same questions with the pictures swapped between
+            frames; a family whose gain over them does not lie above 0 with its whole interval does not see.
+        by: column to group by, "family" or a finer one such as "family_category".
+        samples: number of bootstrap samples.
+        seed: of the bootstrap.
+
+    Returns:
+        One mapping a family, sorted by name: n, frames, classes, accuracy, balanced_accuracy, macro_f1,
+            weighted_f1 with their `_interval`s, auc for yes/no families with `score_yes`, exact (the share
+            of predictions equal to the label as normalised text), commonest answer and its scores,
+            unparsed, abstained, and with `shuffled` the scores of those, gain in balanced accuracy, its
+            interval and `sees`. A family with one class has accuracy alone and a `note`. Scores are
+            fractions.
+
+    Raises:
+        PredictionError: if a table cannot be scored, or the shuffled one answers other rows.
+    """
+    table = as_table(predictions)
+    kinds = kinds_of(table)
+    table = with_five_way(decide(table, kinds))
+    frames = {image_id: i for i, image_id in enumerate(sorted(table["image_id"].astype(str).unique()))}
+    table["frame"] = table["image_id"].astype(str).map(frames)
+    other = None
+    if shuffled is not None:
+        other = as_table(shuffled)
+        check_same_questions(as_table(predictions), other)
+        other = with_five_way(decide(other, kinds))
+        other["frame"] = other["image_id"].astype(str).map(frames)
+    weights = frame_weights(len(frames), samples, seed)
+    groups = None if other is None else dict(list(other.groupby(by)))
+    rows = [
+        _family_row(group, str(name), weights, None if groups is None else groups[name])
+        for name, group in table.groupby(by, sort=True)
+    ]
+    return [{key: _round(value) for key, value in row.items()} for row in rows]
+
+
+def check_same_questions(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    """Refuse to compare two tables that do not answer the same questions.
+
+    Args:
+        first, second: checked predictions.
+
+    Raises:
+        PredictionError: if image, family and label do not occur equally often in both.
+    """
+    keys = ["image_id", "family", "answer"]
+    counted = [table.groupby(keys).size().sort_index() for table in (first, second)]
+    if not counted[0].equals(counted[1]):
+        raise PredictionError(
+            f"the two tables do not answer the same questions: {len(first)} and {len(second)} rows, "
+            f"{len(counted[0].index.symmetric_difference(counted[1].index))} of them in one alone"
+        )
+
+
+def class_report(table: pd.DataFrame) -> dict[str, Any]:
+    """Precision, recall and F1 of every class and the confusion matrix, by scikit-learn.
+
+    Args:
+        table: decided rows of one family.
+
+    Returns:
+        classes: name -> precision, recall, f1, support; confusion: labels (the last may be `OTHER`) and
+            counts, rows = truth, columns = decision.
+    """
+    table = table[table["truth"] != UNCLEAR]
+    classes = classes_of(table["truth"], str(table["kind"].iloc[0])) if len(table) else []
+    if not classes:
+        return {"classes": {}, "confusion": {"labels": [], "counts": []}}
+    decision = [name if name in classes else OTHER for name in table["decision"]]
+    labels = [*classes, OTHER] if OTHER in decision else classes
+    report = classification_report(
+        table["truth"], decision, labels=classes, output_dict=True, zero_division=0
+    )
+    return {
+        "classes": {
+            name: {
+                "precision": _round(report[name]["precision"]),
+                "recall": _round(report[name]["recall"]),
+                "f1": _round(report[name]["f1-score"]),
+                "support": int(report[name]["support"]),
+            }
+            for name in classes
+        },
+        "confusion": {
+            "labels": labels,
+            "counts": confusion_matrix(table["truth"], decision, labels=labels).tolist(),
+        },
+    }
+
+
+def count_within_one(table: pd.DataFrame, low: int = 1, high: int = 5) -> dict[str, Any] | None:
+    """How often a count is right to within one, for true counts from `low` to `high`.
+
+    Args:
+        table: decided rows of the kind "count".
+        low, high: range of true counts; "more than five" stands for six in a prediction.
+
+    Returns:
+        n and within_one as a fraction; `None` when no row has such a count.
+    """
+    value = {**{str(i): i for i in range(6)}, "more than five": 6}
+    truth = table["truth"].map(value)
+    rows = table[(table["kind"] == "count") & (truth >= low) & (truth <= high)]
+    if rows.empty:
+        return None
+    distance = (rows["truth"].map(value) - rows["decision"].map(value).fillna(99)).abs()
+    return {"n": len(rows), "within_one": _round(float((distance <= 1).mean()))}
+
+
+def box_scores(table: pd.DataFrame, threshold: float = 0.5) -> dict[str, Any] | None:
+    """Precision and recall of located boxes, matched greedily in the order written.
+
+    Args:
+        table: rows whose label holds location tokens.
+        threshold: least intersection over union of a match.
+
+    Returns:
+        n (rows), boxes, precision, recall, f1; `None` when no label holds a box.
+    """
+    rows = table[table["answer"].str.contains("<loc", regex=False)]
+    if rows.empty:
+        return None
+    found = matched = wanted = 0
+    for label, text in zip(rows["answer"], rows["prediction"], strict=True):
+        truth, boxes = read_boxes(label), read_boxes(text)
+        found, wanted, free = found + len(boxes), wanted + len(truth), list(truth)
+        for category, box in boxes:
+            hit = next((t for t in free if t[0] == category and overlap(box, t[1]) >= threshold), None)
+            if hit is not None:
+                free.remove(hit)
+                matched += 1
+    return {
+        "n": len(rows),
+        "boxes": wanted,
+        "precision": _round(matched / found) if found else None,
+        "recall": _round(matched / wanted) if wanted else None,
+        "f1": _round(2 * matched / (found + wanted)) if found + wanted else None,
+    }
+
+
+def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes (x1, y1, x2, y2) in the same units."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def percent(value: float | None, span: tuple[float, float] | None = None) -> str:
+    """A fraction as "76.2" or "76.2 [73.9, 78.0]", "-" where it is not defined."""
+    if value is None:
+        return "-"
+    text = f"{100 * value:.1f}"
+    return text if span is None else f"{text} [{100 * span[0]:.1f}, {100 * span[1]:.1f}]"
+
+
+def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows of `family_table` as a Markdown table, in percent with 95% intervals.
+
+    Args:
+        rows: what `family_table` returns.
+
+    Returns:
+        The table; a family that does not see says *not seeing* in the last column.
+    """
+    has_gain = any("gain" in row for row in rows)
+    head = ["family", "n", "classes", "accuracy", "balanced", "macro-F1", "AUC", "commonest: acc / bal"]
+    head += ["shuffled: acc / bal", "gain over shuffled", ""] if has_gain else []
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        cells = [row["family"], str(row["n"]), str(row["classes"])]
+        for score in ("accuracy", "balanced_accuracy", "macro_f1", "auc"):
+            cells.append(percent(row.get(score), row.get(f"{score}_interval")))
+        cells.append(
+            f"{percent(row.get('commonest_accuracy'))} / {percent(row.get('commonest_balanced_accuracy'))}"
+        )
+        if has_gain:
+            cells.append(
+                f"{percent(row.get('shuffled_accuracy'))} / {percent(row.get('shuffled_balanced_accuracy'))}"
+            )
+            cells.append(percent(row.get("gain"), row.get("gain_interval")))
+            cells.append(
+                "sees" if row.get("sees") else "*not seeing*" if "sees" in row else row.get("note", "")
+            )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
