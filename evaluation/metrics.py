@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 from sklearn.metrics import classification_report, confusion_matrix
 
 from .answers import ABSTAIN, FIVE_WAY, UNCLEAR, kind_of, normalise, read, read_boxes
@@ -181,20 +182,20 @@ def bootstrap_auc(
     Returns:
         The area, NaN with one class alone, and (samples,) areas.
     """
-    _, rank = np.unique(score, return_inverse=True)
-
-    def areas(row_weights: np.ndarray) -> np.ndarray:
-        order = np.argsort(rank, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(rank[order]) > 0])
-        w = row_weights[:, order]
-        up = np.add.reduceat(w * positive[order], starts, axis=1)
-        down = np.add.reduceat(w * ~positive[order], starts, axis=1)
-        below = np.cumsum(down, axis=1) - down
-        with np.errstate(invalid="ignore"):
-            return (up * (below + down / 2)).sum(1) / (up.sum(1) * down.sum(1))
-
-    chunks = np.array_split(weights, max(1, len(weights) * len(frames) // 1_000_000))  # memory stays flat
-    return float(areas(np.ones((1, len(rank))))[0]), np.concatenate([areas(w[:, frames]) for w in chunks])
+    up, down = np.flatnonzero(positive), np.flatnonzero(~positive)
+    if not len(up) or not len(down):
+        return float("nan"), np.full(len(weights), np.nan)
+    wins = np.sign(score[up, None] - score[None, down]).astype(np.float32) / 2 + 0.5
+    # Sums over pairs of frames are all that a bootstrap sample needs: a bilinear form in its weights.
+    by_frame = np.zeros((weights.shape[1], weights.shape[1]))
+    columns = csr_array(
+        (np.ones(len(down)), (np.arange(len(down)), frames[down])), (len(down), len(by_frame))
+    )
+    np.add.at(by_frame, frames[up], wins @ columns)
+    num_up, num_down = (np.bincount(frames[side], minlength=len(by_frame)) for side in (up, down))
+    with np.errstate(invalid="ignore"):
+        areas = ((weights @ by_frame) * weights).sum(1) / ((weights @ num_up) * (weights @ num_down))
+    return float(by_frame.sum() / (len(up) * len(down))), areas
 
 
 def _round(value: Any) -> Any:
@@ -271,7 +272,7 @@ def _family_row(
     return row
 
 
-def _gain(samples: np.ndarray, point: float, blind: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+def _gain(samples: np.ndarray, point: np.ndarray, blind: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
     """The gain in balanced accuracy over another run on the same rows, paired by frame."""
     other, others = scores(blind.sum(0)), scores(np.tensordot(weights, blind, axes=1))
     gain = interval(samples - others["balanced_accuracy"])
