@@ -1,0 +1,92 @@
+"""The dashcam: a pinhole camera above a flat road.
+
+World coordinates are metres: x to the right, y up, z ahead of the camera along the road. The frame is BDD100K's
+1280x720 pixels whatever size is rendered in the end, so that labels need no scaling.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+FRAME_WIDTH = 1280
+FRAME_HEIGHT = 720
+NEAR = 0.35  # metres; what lies nearer than this is cut off
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera at (0, height, 0).
+
+    Args:
+        focal: Focal length in pixels of the 1280x720 frame.
+        height: Height above the road in metres.
+        pitch: Downward tilt in radians.
+        yaw: Turn to the right in radians.
+        roll: Clockwise roll of the picture in radians.
+    """
+
+    focal: float = 1000.0
+    height: float = 1.4
+    pitch: float = 0.0
+    yaw: float = 0.0
+    roll: float = 0.0
+
+    @cached_property
+    def rotation(self) -> np.ndarray:
+        """World to camera axes (right, down, ahead), shape ``(3, 3)``."""
+        sin_pitch, cos_pitch = math.sin(self.pitch), math.cos(self.pitch)
+        sin_yaw, cos_yaw = math.sin(self.yaw), math.cos(self.yaw)
+        ahead = np.array([sin_yaw * cos_pitch, -sin_pitch, cos_yaw * cos_pitch])
+        right = np.array([cos_yaw, 0.0, -sin_yaw])
+        down = np.cross(right, ahead)
+        sin_roll, cos_roll = math.sin(self.roll), math.cos(self.roll)
+        return np.stack([cos_roll * right - sin_roll * down, sin_roll * right + cos_roll * down, ahead])
+
+    @property
+    def position(self) -> np.ndarray:
+        """Camera centre in the world, shape ``(3,)``."""
+        return np.array([0.0, self.height, 0.0])
+
+    @property
+    def horizon(self) -> float:
+        """Row of the horizon in the middle column, in pixels of the 1280x720 frame."""
+        return FRAME_HEIGHT / 2 - self.focal * math.tan(self.pitch)
+
+    def to_camera(self, points: np.ndarray) -> np.ndarray:
+        """World points ``(..., 3)`` to camera coordinates ``(..., 3)``; the last value is the depth in metres."""
+        return (np.asarray(points, dtype=np.float64) - self.position) @ self.rotation.T
+
+    def to_pixels(self, camera_points: np.ndarray) -> np.ndarray:
+        """Camera coordinates ``(..., 3)`` in front of the lens to pixels ``(..., 2)``."""
+        scaled = camera_points[..., :2] * (self.focal / camera_points[..., 2:3])
+        return scaled + np.array([FRAME_WIDTH / 2, FRAME_HEIGHT / 2])
+
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """World points ``(..., 3)`` to pixels ``(..., 2)`` and depths ``(...)``; behind the lens a depth is < NEAR."""
+        seen = self.to_camera(points)
+        depth = seen[..., 2]
+        safe = seen.copy()
+        safe[..., 2] = np.maximum(depth, 1e-3)
+        return self.to_pixels(safe), depth
+
+
+def clip_near(points: np.ndarray) -> np.ndarray:
+    """Cut a polygon in camera coordinates ``(n, 3)`` at the near plane (Sutherland and Hodgman, 1974)."""
+    inside = points[:, 2] >= NEAR
+    if inside.all():
+        return points
+    if not inside.any():
+        return points[:0]
+    kept = []
+    for i in range(len(points)):
+        current, following = points[i], points[(i + 1) % len(points)]
+        if inside[i]:
+            kept.append(current)
+        if inside[i] != inside[(i + 1) % len(points)]:
+            part = (NEAR - current[2]) / (following[2] - current[2])
+            kept.append(current + part * (following - current))
+    return np.array(kept)

@@ -1,0 +1,251 @@
+"""A painter that draws far things first and remembers which object every pixel belongs to.
+
+Two surfaces are kept: the picture itself and, beside it, one byte a pixel that names the owner. The second one is what
+makes the labels perfect: how much of an object is visible is counted, not estimated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import skia
+
+from .atmosphere import Atmosphere
+from .camera import FRAME_HEIGHT, FRAME_WIDTH, NEAR, Camera, clip_near
+
+Colour = Sequence[float]  # red, green, blue from 0 to 255, in daylight
+GROUND = 0
+OWN_CAR = 254
+SCENERY = 255
+MAX_OBJECTS = 250
+
+
+@dataclass
+class Drawn:
+    """One labelled object that was drawn: its whole extent and, once the frame is complete, what is seen of it."""
+
+    owner: int
+    category: str
+    light: str = "NA"
+    extent: list[float] = field(default_factory=lambda: [1e9, 1e9, -1e9, -1e9])
+    cut: bool = False  # reaches behind the lens
+    pixels: int = 0  # drawn inside the frame, before anything covered it
+    visible: int = 0
+
+
+@dataclass(frozen=True)
+class Glow:
+    """A lamp that shines at the viewer: pixel position, radius in pixels, colour, strength, and who carries it."""
+
+    x: float
+    y: float
+    radius: float
+    colour: Colour
+    strength: float
+    owner: int
+
+
+class Painter:
+    """Draws polygons and strokes given in world coordinates.
+
+    Args:
+        camera: Where the frame is seen from.
+        air: Light and haze.
+        size: Width and height of the picture in pixels; labels stay in 1280x720.
+    """
+
+    def __init__(self, camera: Camera, air: Atmosphere, size: tuple[int, int]):
+        self.camera = camera
+        self.air = air
+        self.size = size
+        self.pixels = np.zeros((size[1], size[0], 4), np.uint8)
+        self.surface = skia.Surface(self.pixels)
+        self.canvas = self.surface.getCanvas()
+        self.canvas.scale(size[0] / FRAME_WIDTH, size[1] / FRAME_HEIGHT)
+        self.owners = np.zeros((FRAME_HEIGHT, FRAME_WIDTH), np.uint8)
+        info = skia.ImageInfo.Make(FRAME_WIDTH, FRAME_HEIGHT, skia.kAlpha_8_ColorType, skia.kPremul_AlphaType)
+        self.owner_surface = skia.Surface.MakeRasterDirect(info, self.owners)
+        self.owner_canvas = self.owner_surface.getCanvas()
+        self.drawn: list[Drawn] = []
+        self.glows: list[Glow] = []
+        self.owner = GROUND
+        self.current: Drawn | None = None
+
+    # --- whose pixels these are
+
+    def begin(self, category: str | None = None, light: str = "NA") -> None:
+        """Start an object: with a BDD100K category it is labelled, without one it is scenery that only hides."""
+        self.current = None
+        self.owner = SCENERY
+        if category is not None and len(self.drawn) < MAX_OBJECTS:
+            self.current = Drawn(owner=len(self.drawn) + 1, category=category, light=light)
+            self.owner = self.current.owner
+            self.drawn.append(self.current)
+
+    def end(self) -> None:
+        """Finish the object and count the pixels it covers now, before anything nearer is drawn."""
+        if self.current is not None:
+            self.current.pixels = self._count(self.current)
+        self.current = None
+        self.owner = GROUND
+
+    def count_visible(self) -> None:
+        """Count what is left of every object once the frame is complete."""
+        for drawn in self.drawn:
+            drawn.visible = self._count(drawn)
+
+    def _count(self, drawn: Drawn) -> int:
+        x1, y1, x2, y2 = drawn.extent
+        left, top = int(max(0, np.floor(x1) - 1)), int(max(0, np.floor(y1) - 1))
+        right, bottom = int(min(FRAME_WIDTH, np.ceil(x2) + 1)), int(min(FRAME_HEIGHT, np.ceil(y2) + 1))
+        if right <= left or bottom <= top:
+            return 0
+        return int((self.owners[top:bottom, left:right] == drawn.owner).sum())
+
+    def _claim(self, path: skia.Path, points: np.ndarray, stroke: float = 0.0) -> None:
+        """Give the pixels under a path to the current object and widen its extent by the points ``(n, 2)``."""
+        paint = skia.Paint(
+            AntiAlias=False, BlendMode=skia.BlendMode.kSrc, Color=skia.ColorSetARGB(self.owner, 0, 0, 0)
+        )
+        if stroke:
+            paint.setStyle(skia.Paint.kStroke_Style)
+            paint.setStrokeWidth(stroke)
+            paint.setStrokeCap(skia.Paint.kRound_Cap)
+            paint.setStrokeJoin(skia.Paint.kRound_Join)
+        self.owner_canvas.drawPath(path, paint)
+        if self.current is not None and len(points):
+            low, high = points.min(0) - stroke / 2, points.max(0) + stroke / 2
+            extent = self.current.extent
+            extent[0], extent[1] = min(extent[0], float(low[0])), min(extent[1], float(low[1]))
+            extent[2], extent[3] = max(extent[2], float(high[0])), max(extent[3], float(high[1]))
+
+    # --- drawing
+
+    def colour(self, rgb: Colour, depth: float, light: float = 1.0, alpha: float = 1.0) -> int:
+        """A daylight colour as the lens sees it at some depth, as Skia's 32-bit value."""
+        red, green, blue = self.air.shade(rgb, depth, light)
+        return skia.ColorSetARGB(int(255 * alpha), red, green, blue)
+
+    def outline(self, points: np.ndarray) -> tuple[skia.Path, np.ndarray]:
+        """The projected outline of a world polygon ``(n, 3)``: a path and its pixels ``(m, 2)``, maybe empty."""
+        seen = clip_near(self.camera.to_camera(points))
+        if self.current is not None and len(seen) != len(points):
+            self.current.cut = True
+        pixels = self.camera.to_pixels(seen) if len(seen) else np.zeros((0, 2))
+        pixels = np.clip(pixels, -20000, 20000)
+        path = skia.Path()
+        if len(pixels) >= 3:
+            path.addPoly([skia.Point(x, y) for x, y in pixels.tolist()], True)
+        return path, pixels
+
+    def polygon(
+        self,
+        points: np.ndarray,
+        rgb: Colour,
+        depth: float,
+        light: float = 1.0,
+        alpha: float = 1.0,
+        claim: bool = False,
+        shader: skia.Shader | None = None,
+    ) -> None:
+        """Fill a world polygon ``(n, 3)``; with `claim` its pixels belong to the current object."""
+        path, pixels = self.outline(points)
+        if path.isEmpty():
+            return
+        paint = skia.Paint(AntiAlias=True, Color=self.colour(rgb, depth, light, alpha))
+        if shader is not None:
+            paint.setShader(shader)
+        self.canvas.drawPath(path, paint)
+        if claim and self.owner != GROUND:
+            self._claim(path, pixels)
+
+    def polygons(
+        self, quads: np.ndarray, rgb: Colour, depth: float, light: float = 1.0, alpha: float = 1.0
+    ) -> None:
+        """Fill many small world polygons ``(count, corners, 3)`` of one colour at once; those cut by the lens are left out."""
+        if not len(quads):
+            return
+        pixels, depths = self.camera.project(quads)
+        path = skia.Path()
+        for corners in pixels[(depths > NEAR).all(1)].tolist():
+            path.addPoly([skia.Point(x, y) for x, y in corners], True)
+        self.canvas.drawPath(path, skia.Paint(AntiAlias=True, Color=self.colour(rgb, depth, light, alpha)))
+
+    def strokes(
+        self,
+        lines: Iterable[np.ndarray],
+        width: float,
+        rgb: Colour,
+        depth: float,
+        light: float = 1.0,
+        claim: bool = False,
+    ) -> None:
+        """Draw world polylines, each ``(n, 3)``, `width` metres thick, with round ends."""
+        path = skia.Path()
+        claimed = []
+        for line in lines:
+            pixels, depths = self.camera.project(line)
+            if (depths < NEAR).any():
+                if self.current is not None:
+                    self.current.cut = True
+                continue
+            path.addPoly([skia.Point(x, y) for x, y in pixels.tolist()], False)
+            claimed.append(pixels)
+        if not claimed:
+            return
+        thickness = max(width * self.camera.focal / max(depth, NEAR), 0.6)
+        paint = skia.Paint(
+            AntiAlias=True,
+            Style=skia.Paint.kStroke_Style,
+            StrokeWidth=thickness,
+            StrokeCap=skia.Paint.kRound_Cap,
+            StrokeJoin=skia.Paint.kRound_Join,
+            Color=self.colour(rgb, depth, light),
+        )
+        self.canvas.drawPath(path, paint)
+        if claim and self.owner != GROUND:
+            self._claim(path, np.concatenate(claimed), thickness)
+
+    def disc(
+        self,
+        centre: np.ndarray,
+        radius: float,
+        rgb: Colour,
+        light: float = 1.0,
+        claim: bool = False,
+        emits: bool = False,
+        alpha: float = 1.0,
+    ) -> None:
+        """Draw a disc that faces the camera, `radius` metres; one that emits keeps its colour in the dark."""
+        pixels, depth = self.camera.project(centre)
+        if depth < NEAR:
+            return
+        size = radius * self.camera.focal / float(depth)
+        colour = (
+            self.air.lamp(rgb, float(depth), alpha) if emits else self.colour(rgb, float(depth), light, alpha)
+        )
+        self.canvas.drawCircle(
+            float(pixels[0]), float(pixels[1]), size, skia.Paint(AntiAlias=True, Color=colour)
+        )
+        if claim and self.owner != GROUND:
+            path = skia.Path()
+            path.addCircle(float(pixels[0]), float(pixels[1]), size)
+            corners = np.array([[pixels[0] - size, pixels[1] - size], [pixels[0] + size, pixels[1] + size]])
+            self._claim(path, corners)
+
+    def lit_polygon(self, points: np.ndarray, rgb: Colour, depth: float, alpha: float = 1.0) -> None:
+        """Fill a world polygon ``(n, 3)`` that shines by itself, such as a lamp's glass."""
+        path, _ = self.outline(points)
+        if not path.isEmpty():
+            self.canvas.drawPath(path, skia.Paint(AntiAlias=True, Color=self.air.lamp(rgb, depth, alpha)))
+
+    def glow(self, centre: np.ndarray, radius: float, rgb: Colour, strength: float = 1.0) -> None:
+        """Remember a halo of `radius` metres around a lamp; it is added at the end, if the lamp is then still seen."""
+        pixels, depth = self.camera.project(centre)
+        if depth < NEAR:
+            return
+        size = radius * self.camera.focal / float(depth)
+        strength = strength * self.air.clarity(float(depth) * 0.5)
+        self.glows.append(Glow(float(pixels[0]), float(pixels[1]), max(size, 3.0), rgb, strength, self.owner))
