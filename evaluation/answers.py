@@ -56,7 +56,9 @@ _LANES = {
 }
 _DISTANCES = {
     "near": _spellings("near | close | close by | nearby | very close | right ahead"),
-    "middle": _spellings("middle distance | medium distance | mid distance | some way | moderate distance"),
+    "middle": _spellings(
+        "not far | middle distance | medium distance | mid distance | some way | moderate distance"
+    ),
     "far": _spellings("far | far away | distant | in the distance | a long way"),
 }
 _WEATHER = {
@@ -109,7 +111,7 @@ CHOICES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "scene": _SCENES,
 }
 #: The kinds of decision `read` knows, most specific first: the order in which `kind_of` tries them.
-KINDS = ("boxes", "yes/no", "count", "colour", "weather", "time of day", "scene", "place", "lane", "distance")
+KINDS = ("boxes", "place", "yes/no", "count", "colour", "weather", "time of day", "scene", "lane", "distance")
 
 _YES = _spellings(
     "yes | yeah | yep | yup | y | sure | absolutely | definitely | certainly | affirmative | correct | "
@@ -388,12 +390,18 @@ def _read_lane(text: str) -> str:
     return find_choice(re.sub(r"\bmiddle distance\b", " ", text), _LANES)
 
 
+_NOWHERE = re.compile(r"(there (is|are) (none|nothing|nobody|no \w+)|none|nowhere)\b.*")
+
+
 def _read_place(text: str) -> str:
-    """Lane and distance together, as "left, near"."""
+    """Lane and distance together, as "left, near"; "none" where the thing is not there at all."""
     lane, distance = _read_lane(text), find_choice(text, _DISTANCES)
-    if ABSTAIN in (lane, distance) or UNCLEAR in (lane, distance):
-        return ABSTAIN if ABSTAIN in (lane, distance) else UNCLEAR
-    return f"{lane}, {distance}"
+    undecided = {ABSTAIN, UNCLEAR} & {lane, distance}
+    if not undecided:
+        return f"{lane}, {distance}"
+    if _NOWHERE.fullmatch(normalise(text)):
+        return "none"
+    return ABSTAIN if ABSTAIN in undecided else UNCLEAR
 
 
 def _read_five_way(text: str) -> str:
@@ -460,7 +468,15 @@ def _read_first_box(text: str) -> str:
     boxes = read_boxes(text)
     if boxes:
         return boxes[0][0] or UNCLEAR
-    return "none" if _read_yes_no(text) == "no" or _read_count(text) == "0" else UNCLEAR
+    return "none" if _NOWHERE.fullmatch(normalise(text)) else UNCLEAR
+
+
+def _read_text(text: str) -> str:
+    """The whole text without a leading article; a refusal in any words is the same refusal."""
+    text = normalise(text)
+    if _REFUSALS.search(text):
+        return ABSTAIN
+    return re.sub(r"^(an?|the) ", "", text) or UNCLEAR
 
 
 _READERS = {
@@ -471,6 +487,7 @@ _READERS = {
     "lane": _read_lane,
     "place": _read_place,
     "five-way": _read_five_way,
+    "text": _read_text,
 }
 
 
@@ -488,8 +505,6 @@ def read(text: str, kind: str) -> str:
     Raises:
         ValueError: if the kind is unknown.
     """
-    if kind == "text":
-        return normalise(text) or UNCLEAR
     if kind in _READERS:
         return _READERS[kind](text)
     if kind in CHOICES:
@@ -509,16 +524,17 @@ def kind_of(answers: Iterable[str], tolerance: float = 0.02) -> str:
     """
     counts = Counter(answers)
     total = sum(counts.values())
-    words = sum(len(answer.split()) * count for answer, count in counts.items())
     for kind in KINDS:
         readings: Counter[str] = Counter()
         for answer, count in counts.items():
             readings[read(answer, kind)] += count
-        decided = set(readings) - {UNCLEAR, ABSTAIN}
-        # A sentence that describes a scene holds a number and a colour too, but neither is what was asked.
-        loses_meaning = kind not in ("boxes", "yes/no") and (
-            len(decided) == 1 < len(counts) or words > 8 * total
-        )
+        decided = set(readings) - {UNCLEAR, ABSTAIN, "none"}
+        if kind == "count" and not any(_numbers_in(re.findall(r"[a-z]+|\d+", normalise(a))) for a in counts):
+            continue  # "A car." can be read as one, but no label names a number
+        # A description holds a colour too: what tells the labels apart must survive the reading.
+        kept = len(set(readings) - {UNCLEAR})
+        is_long = sum(len(answer.split()) for answer in counts) > 6 * len(counts)
+        loses_meaning = kind not in ("boxes", "yes/no") and (2 * kept <= len(counts) > 1 or is_long)
         if decided and readings[UNCLEAR] <= tolerance * total and not loses_meaning:
             return kind
     return "text"

@@ -81,8 +81,24 @@ def decide(table: pd.DataFrame, kinds: Mapping[str, str] | None = None) -> pd.Da
     table["kind"] = [kinds[family] for family in table["family"]]
     for source, target in (("answer", "truth"), ("prediction", "decision")):
         table[target] = [read(text, kind) for text, kind in zip(table[source], table["kind"], strict=True)]
+    boxes = (table["kind"] == "boxes").to_numpy()
+    if boxes.any():
+        table.loc[boxes, ["truth", "decision"]] = [
+            _located(answer, prediction, reading)
+            for answer, prediction, reading in zip(
+                *(table.loc[boxes, column] for column in ("answer", "prediction", "decision")), strict=True
+            )
+        ]
     table["correct"] = (table["truth"] == table["decision"]) & (table["truth"] != UNCLEAR)
     return table
+
+
+def _located(answer: str, prediction: str, reading: str, threshold: float = 0.5) -> tuple[str, str]:
+    """Truth and decision of a box question: it is "here" where a predicted box overlaps the labelled one enough."""
+    truth, found = read_boxes(answer), read_boxes(prediction)
+    if any(a[0] == b[0] and overlap(a[1], b[1]) >= threshold for a in truth for b in found):
+        return "here", "here"
+    return ("here" if truth else "none"), ("elsewhere" if found else reading)
 
 
 @lru_cache(maxsize=4)

@@ -218,6 +218,10 @@ ATTRIBUTES = {
     ("a city street", "scene"): "city street",
     ("motorway", "scene"): "highway",
     ("left lane, far away", "place"): "left, far",
+    ("Ahead, not far.", "place"): "mine, middle",
+    ("There is none.", "place"): "none",
+    ("A truck.", "text"): "truck",
+    ("I cannot tell from this picture.", "text"): ABSTAIN,
     ("near", "place"): UNCLEAR,
 }
 
@@ -262,6 +266,18 @@ def test_boxes_come_back_as_fractions_and_broken_ones_are_left_out():
         (["left", "mine", "right"], "lane"),
         (["Left lane, near.", "My lane, far."], "place"),
         (["A truck.", "A traffic light."], "text"),
+        (["A car.", "Nothing close."], "text"),
+        (["None.", "One.", "More than five."], "count"),
+        (["Ahead, close.", "On the left, far away.", "There is none."], "place"),
+        (["There is none."] * 99 + ["Ahead, not far."], "place"),
+        (["<loc0008><loc0016><loc0512><loc0512> car", "There is none."], "boxes"),
+        (["No."] * 99 + ["Yes."], "yes/no"),
+        (["Yes, there are none.", "No, there is one."], "yes/no"),
+        (["On the left.", "About the same."], "lane"),
+        (
+            ["A clear day, few vehicles, no people.", "An overcast night, no vehicles, people, red light."],
+            "text",
+        ),
         ([], "text"),
     ],
 )

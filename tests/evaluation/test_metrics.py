@@ -232,6 +232,9 @@ def test_boxes_match_by_category_and_overlap():
         ]
     )
     assert box_scores(table) == {"n": 1, "boxes": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5}
+    assert decide(table)[["truth", "decision", "correct"]].values.tolist() == [["here", "here", True]]
+    missed = decide(table.assign(prediction=f"{far} bus"))
+    assert missed[["truth", "decision", "correct"]].values.tolist() == [["here", "elsewhere", False]]
     assert overlap((0, 0, 1, 1), (1, 0, 2, 1)) == 0
     assert overlap((0, 0, 2, 2), (1, 1, 3, 3)) == pytest.approx(1 / 7)
 
