@@ -1,1 +1,28 @@
-"""The network: configuration, vision encoder, decoder, fusion."""
+"""The network: configuration, vision encoder, decoder, fusion, grounding."""
+
+from .configuration_traffic_vlm import TrafficVLMConfig, TrafficVLMTextConfig, TrafficVLMVisionConfig
+from .grounding import grounding_loss, patch_loss
+from .modeling_traffic_vlm import (
+    TrafficVLMForConditionalGeneration,
+    TrafficVLMModel,
+    TrafficVLMModelOutput,
+    TrafficVLMOutput,
+    TrafficVLMPreTrainedModel,
+    TrafficVLMTextModel,
+    TrafficVLMVisionModel,
+)
+
+__all__ = [
+    "TrafficVLMConfig",
+    "TrafficVLMForConditionalGeneration",
+    "TrafficVLMModel",
+    "TrafficVLMModelOutput",
+    "TrafficVLMOutput",
+    "TrafficVLMPreTrainedModel",
+    "TrafficVLMTextConfig",
+    "TrafficVLMTextModel",
+    "TrafficVLMVisionConfig",
+    "TrafficVLMVisionModel",
+    "grounding_loss",
+    "patch_loss",
+]
