@@ -1,0 +1,260 @@
+"""The question families: unknown stays unknown, evidence fits, and left and right are exchangeable."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from traffic_vlm.processing.bdd100k.answers import MOVE_FORWARD, MUST_STOP, five_way
+from traffic_vlm.processing.bdd100k.families import FAMILIES, Fact, Undecidable, ask_all
+from traffic_vlm.processing.bdd100k.geometry import location_tokens, view
+from traffic_vlm.processing.bdd100k.mirror import mirror_box, mirror_text
+from traffic_vlm.processing.bdd100k.phrasings import Phraser
+from traffic_vlm.processing.bdd100k.scene import (
+    CATEGORIES,
+    PLACES,
+    TIMES_OF_DAY,
+    WEATHERS,
+    Scene,
+    SceneObject,
+    mirror_scene,
+)
+
+
+def road(left: bool = True, right: bool = True, top: int = 44) -> np.ndarray:
+    """A straight road: my lane in the middle, with a lane on each side where asked for."""
+    grid = np.full((90, 160), 2, np.uint8)
+    for row in range(top, 90):
+        half = 2 + (row - top) * 0.6
+        columns = np.abs(np.arange(160) + 0.5 - 80)
+        grid[row, columns < half] = 0
+        beside = (columns >= half) & (columns < 3 * half)
+        sides = {"left": np.arange(160) < 80, "right": np.arange(160) >= 80}
+        for wanted, name in ((left, "left"), (right, "right")):
+            if wanted:
+                grid[row, beside & sides[name]] = 1
+    return grid
+
+
+def answer(scene: Scene, family: str) -> str | None:
+    decision = FAMILIES[family].decide(view(scene))
+    return decision.answer if isinstance(decision, Fact) else None
+
+
+def scene(*objects: SceneObject, **given) -> Scene:
+    return Scene("frame", objects=tuple(objects), **given)
+
+
+CAR_AHEAD = SceneObject("car", (0.44, 0.5, 0.56, 0.66))
+CAR_LEFT = SceneObject("car", (0.3, 0.5, 0.42, 0.66))
+WALKER = SceneObject("pedestrian", (0.48, 0.5, 0.52, 0.7))
+SIGN = SceneObject("traffic sign", (0.49, 0.4, 0.51, 0.6))
+
+
+def light(colour: str | None) -> SceneObject:
+    return SceneObject("traffic light", (0.49, 0.2, 0.51, 0.28), light=colour)
+
+
+@pytest.mark.parametrize(
+    ("objects", "expected"),
+    [
+        ((), "safe"),
+        ((SIGN,), "obstacle"),
+        ((SIGN, CAR_AHEAD), "vehicle"),
+        ((SIGN, CAR_AHEAD, WALKER), "person"),
+        ((SIGN, CAR_AHEAD, WALKER, light("red")), "red"),
+        ((WALKER, light("yellow")), "red"),
+        ((WALKER, light("green")), "person"),
+        ((light(None), light("red")), "red"),
+        ((WALKER, light(None)), None),
+        ((SceneObject("car", (0.0, 0.3, 0.25, 0.6)),), "vehicle"),
+        ((SceneObject("car", (0.0, 0.5, 0.2, 0.6)),), "safe"),
+        ((SceneObject("car", (0.3, 0.3, 0.6, 0.44)),), "safe"),
+        ((SceneObject("traffic light", (0.49, 0.2, 0.51, 0.224), light="red"),), "safe"),
+        ((SceneObject("traffic light", (0.1, 0.2, 0.2, 0.3), light="red"),), "safe"),
+        ((SceneObject("traffic light", (0.5, 0.5, 0.51, 0.66), light="red"),), "safe"),
+    ],
+)
+def test_five_way_rule_and_its_precedence(objects, expected):
+    given_answer = answer(scene(*objects), "move_forward")
+    assert given_answer == (None if expected is None else MOVE_FORWARD[expected])
+    assert answer(scene(*objects), "must_stop") == (None if expected is None else MUST_STOP[expected])
+
+
+def test_five_way_reads_its_own_texts_and_nothing_else():
+    assert [five_way(text) for text in MOVE_FORWARD.values()] == list(MOVE_FORWARD)
+    assert five_way("  no,  a RED light ") == "red"
+    assert five_way("No.") is None
+    assert five_way(MUST_STOP["safe"]) is None
+
+
+def test_unknown_stays_unknown():
+    asked = ask_all(Scene("frame"))
+    assert {row.family for row in asked.rows} == {"out_of_scope"}
+    assert sum(asked.undecided.values()) == len(FAMILIES) - 1
+
+
+def test_annotated_and_empty_is_a_negative_but_a_missing_mask_is_not():
+    empty = scene()
+    assert answer(empty, "presence_car") == "No."
+    assert answer(empty, "absence_car") == "Yes, there are none."
+    assert answer(empty, "lane_clear_left") is None
+    assert answer(empty, "weather") is None
+    assert answer(scene(drivable=road()), "lane_clear_left") == "Yes, it is clear."
+
+
+def test_things_too_small_to_see_are_left_out():
+    speck = SceneObject("bus", (0.5, 0.45, 0.505, 0.46))
+    assert answer(scene(speck), "presence_bus") is None
+    assert answer(scene(speck), "count_car") == "None."
+
+
+def test_lanes():
+    open_road, single = scene(drivable=road()), scene(drivable=road(left=False, right=False))
+    assert answer(open_road, "change_lane_left") == "Yes, it is clear."
+    assert answer(single, "change_lane_left") == "No, there is no lane there."
+    assert answer(single, "lane_blocked_left") is None
+    assert answer(single, "lane_exists_right") == "No."
+    grid = road()
+    rows = slice(0, int(0.66 * 90))
+    grid[rows, int(0.3 * 160) : int(0.42 * 160) + 1] = 2
+    blocked = scene(CAR_LEFT, drivable=grid)
+    assert answer(blocked, "lane_clear_left") == "No, a vehicle is there."
+    assert answer(blocked, "lane_blocked_left") == "Yes, a vehicle is there."
+    assert answer(blocked, "lane_clear_right") == "Yes, it is clear."
+    assert answer(blocked, "lane_clear_mine") == "Yes, it is clear."
+    mirrored = mirror_scene(blocked)
+    assert answer(mirrored, "lane_clear_right") == "No, a vehicle is there."
+    assert answer(mirrored, "lane_clear_left") == "Yes, it is clear."
+
+
+def test_lights():
+    assert answer(scene(light("green")), "light_state") == "Green."
+    assert answer(scene(light(None)), "light_state") is None
+    assert answer(scene(light(None)), "light_red") is None
+    assert answer(scene(), "light_red") == "No."
+    both = scene(light("red"), SceneObject("traffic light", (0.6, 0.2, 0.62, 0.28), light="green"))
+    assert answer(both, "light_state") is None
+    assert answer(both, "light_red") == answer(both, "light_green") == "Yes."
+
+
+FRACTIONS = st.integers(0, 128)
+
+
+@st.composite
+def scenes(draw) -> Scene:
+    def thing():
+        x1, x2 = sorted(draw(st.lists(FRACTIONS, min_size=2, max_size=2, unique=True)))
+        y1, y2 = sorted(draw(st.lists(FRACTIONS, min_size=2, max_size=2, unique=True)))
+        colour = draw(st.sampled_from([None, "red", "yellow", "green", "none"]))
+        category = draw(st.sampled_from(CATEGORIES))
+        box = (x1 / 128, y1 / 128, x2 / 128, y2 / 128)
+        return SceneObject(category, box, light=colour if category == "traffic light" else None)
+
+    grid = draw(
+        st.sampled_from([None, road(), road(left=False), road(right=False), road(left=False, right=False)])
+    )
+    return Scene(
+        "frame",
+        weather=draw(st.sampled_from([None, *WEATHERS])),
+        timeofday=draw(st.sampled_from([None, *TIMES_OF_DAY])),
+        scene=draw(st.sampled_from([None, *PLACES])),
+        objects=tuple(thing() for _ in range(draw(st.integers(0, 6)))),
+        drivable=grid,
+    )
+
+
+def _decisions(of: Scene) -> dict[str, object]:
+    seen = view(of)
+    return {name: family.decide(seen) for name, family in FAMILIES.items()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(scenes())
+def test_every_family_is_true_under_mirroring(given_scene):
+    plain, flipped = _decisions(given_scene), _decisions(mirror_scene(given_scene))
+    for name, decision in plain.items():
+        other = flipped[mirror_text(name.replace("_", " ")).replace(" ", "_")]
+        assert type(other) is type(decision), name
+        if isinstance(decision, Undecidable):
+            assert other.reason == decision.reason, name
+            continue
+        assert other.answer == mirror_text(decision.answer), name
+        assert other.rule == decision.rule
+        expected = sorted(mirror_box(box) for box in decision.evidence)
+        assert np.allclose(sorted(other.evidence), expected), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(scenes())
+def test_evidence_boxes_belong_to_objects_of_the_named_kind(given_scene):
+    members = {
+        "person": {"pedestrian", "rider"},
+        "vehicle": {"car", "truck", "bus", "train", "motorcycle", "bicycle"},
+        "object": set(CATEGORIES),
+    }
+    for row in ask_all(given_scene).rows:
+        assert bool(row.evidence) == (row.evidence_category is not None), row
+        if row.evidence_category == "lane":
+            continue
+        for box in row.evidence:
+            kinds = {thing.category for thing in given_scene.objects if thing.box == box}
+            assert kinds & members.get(row.evidence_category, {row.evidence_category}), row
+
+
+@settings(max_examples=60, deadline=None)
+@given(scenes())
+def test_opposites_say_opposite_things(given_scene):
+    pairs: dict[str, list] = {}
+    for row in ask_all(given_scene).rows:
+        if row.pair_id:
+            pairs.setdefault(row.pair_id, []).append(row)
+    for rows in pairs.values():
+        words = sorted(row.answer.split()[0].strip(".,") for row in rows)
+        if len(rows) == 2 and not rows[0].pair_id.endswith("/time"):
+            assert words == ["No", "Yes"], rows
+
+
+def test_mirror_text():
+    assert mirror_text("Turn left, not Right.") == "Turn right, not Left."
+    assert mirror_text("the left-hand lane") == "the right-hand lane"
+    assert mirror_text("a leftover, bright") == "a leftover, bright"
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_mirrored_location_tokens_are_the_tokens_of_the_mirrored_box(values):
+    box = (min(values[:2]), min(values[2:]), max(values[:2]), max(values[2:]))
+    if any(abs(value * 128 % 1 - 0.5) < 1e-6 for value in values):
+        return
+    text = location_tokens(box) + " car"
+    assert mirror_text(text) == location_tokens(mirror_box(box)) + " car"
+    assert mirror_text(mirror_text(text)) == text
+
+
+def test_phrasings_are_enough_and_held_out_ones_are_new():
+    for name, family in FAMILIES.items():
+        train, heldout = family.phrasings.train, family.phrasings.heldout
+        assert len(set(train)) == len(train) >= 8, name
+        assert len(set(heldout)) >= 2, name
+        assert not {text.lower() for text in train} & {text.lower() for text in heldout}, name
+
+
+def test_sides_are_the_only_use_of_left_and_right_and_slips_spare_them():
+    rng = random.Random(0)
+    phraser = Phraser(rng, slips=1.0)
+    for name, family in FAMILIES.items():
+        for _ in range(20):
+            text = phraser.ask(family.phrasings, family.category, family.side)[0]
+            if family.side:
+                assert family.side in text.lower(), (name, text)
+            elif name != "compare_sides":
+                assert not {"left", "right"} & set(text.lower().split()), (name, text)
+
+
+def test_rows_are_deterministic_and_name_their_phrasing():
+    frame = scene(CAR_AHEAD, light("red"), weather="rainy", timeofday="night", drivable=road())
+    assert ask_all(frame, seed=3).rows == ask_all(frame, seed=3).rows
+    assert ask_all(frame, seed=3).rows != ask_all(frame, seed=4).rows
+    assert all(".h" in row.template for row in ask_all(frame, heldout=True).rows)
+    assert not any(".h" in row.template for row in ask_all(frame).rows)
