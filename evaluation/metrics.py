@@ -94,7 +94,7 @@ def decide(table: pd.DataFrame, kinds: Mapping[str, str] | None = None) -> pd.Da
 
 
 def _located(answer: str, prediction: str, reading: str, threshold: float = 0.5) -> tuple[str, str]:
-    """Truth and decision of a box question: it is "here" where a predicted box overlaps the labelled one enough."""
+    """Truth and decision of a box question: "here" where a predicted box overlaps the labelled one enough."""
     truth, found = read_boxes(answer), read_boxes(prediction)
     if any(a[0] == b[0] and overlap(a[1], b[1]) >= threshold for a in truth for b in found):
         return "here", "here"
@@ -270,7 +270,7 @@ def _family_row(
         row[f"{score}_interval"] = interval(samples[score])
     share = group["truth"].value_counts(normalize=True)
     row |= {"commonest": str(share.index[0]), "commonest_accuracy": float(share.iloc[0])}
-    if len(classes) == 1:
+    if len(classes) == 1 and kind != "boxes":  # a box that is always somewhere is not always in one place
         return row | {"note": "one class: only accuracy is defined, and it says nothing about seeing"}
     row["commonest_balanced_accuracy"] = 1 / len(classes)
     if kind == "yes/no" and "score_yes" in group and group["score_yes"].notna().all():
