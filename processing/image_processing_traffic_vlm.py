@@ -8,6 +8,7 @@ import base64
 import binascii
 import io
 import urllib.request
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,14 @@ def _decode_data_address(address: str) -> bytes:
 
 def _decode(file: Path | io.BytesIO, name: str, min_size: tuple[int, int] | None) -> Image.Image:
     """Open, check the size before any pixel is decoded, decode."""
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # a picture is good or refused; Pillow's doubts on the way are neither
+        return _decode_checked(file, name, min_size)
+
+
+def _decode_checked(file: Path | io.BytesIO, name: str, min_size: tuple[int, int] | None) -> Image.Image:
     try:
         image = Image.open(file)
     except Image.DecompressionBombError as error:

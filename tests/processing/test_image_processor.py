@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -189,6 +190,13 @@ def test_absurdly_large_pictures_are_refused_before_decoding(processor, tmp_path
     Image.new("L", (100, 11)).save(tmp_path / "large.png")
     with pytest.raises(ValueError, match=r"large\.png: absurdly large picture \(100 x 11\)"):
         processor(tmp_path / "large.png")
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", 600
+    )  # Pillow warns from here on, and refuses from the double
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match="absurdly large picture"):
+            processor(tmp_path / "large.png")
     with pytest.raises(ValueError, match="absurdly large"):
         processor(np.zeros((100, 11, 3), dtype=np.uint8))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)

@@ -1,0 +1,184 @@
+"""Ask questions about a frame: answer, confidence, and a picture of where the model looked.
+
+Examples:
+    python scripts/ask.py --image frame.jpg --text "Is the left lane clear?" --overlay out.png
+    python scripts/ask.py --scene 7 --text "What is the weather?" --text "Can I move forward?" --json
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "traffic-vlm"
+
+
+def load_pipeline(checkpoint: str) -> Any:
+    """Load a checkpoint folder (or a Hub repository) as a question-answering pipeline.
+
+    Args:
+        checkpoint: A folder with `config.json`, weights and processor, or `owner/name` on the Hub.
+
+    Raises:
+        OSError: If the folder or something in it is missing.
+        ValueError: If something in it is broken.
+    """
+    folder = Path(checkpoint)
+    if folder.is_dir():
+        check_checkpoint(folder)
+        # Everything is in the folder: no reason to look anywhere else.
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    elif folder.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", checkpoint):
+        raise FileNotFoundError(f"{checkpoint}: no such checkpoint folder.")
+
+    import transformers
+    from safetensors import SafetensorError
+    from traffic_vlm.processing.pipeline_traffic_vlm import TASK, TrafficQuestionAnsweringPipeline
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        model = transformers.AutoModelForImageTextToText.from_pretrained(checkpoint, trust_remote_code=True)
+        processor = transformers.AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ImportError) as error:
+        raise ValueError(f"{checkpoint}: the checkpoint cannot be loaded ({first_line(error)}).") from error
+    return TrafficQuestionAnsweringPipeline(model=model.eval(), processor=processor, task=TASK)
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Refuse a folder that lacks a part of a checkpoint (FileNotFoundError) before loading anything heavy."""
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no config.json in it, so this is not a checkpoint folder.")
+    if not any(folder.glob("*.safetensors")):
+        raise FileNotFoundError(f"{folder}: no weights (model.safetensors) in it.")
+    if not (folder / "processor_config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no processor_config.json in it.")
+
+
+def load_frame(image: str | None, scene: int | None) -> Image.Image:
+    """Open the picture that was named, or render the synthetic street scene of a seed."""
+    if image is not None:
+        from traffic_vlm.processing.image_processing_traffic_vlm import open_image
+
+        return open_image(image)
+    try:
+        from traffic_vlm.processing.synthetic import render_scene
+    except ImportError as error:
+        raise ValueError(f"--scene needs the renderer: pip install 'traffic-vlm[data]' ({error}).") from error
+    return render_scene(scene).image
+
+
+def draw(frame: Image.Image, results: list[dict[str, Any]]) -> Image.Image:
+    """Draw one panel a question, below each other."""
+    from traffic_vlm.evaluation.overlay import draw_overlay, stack_panels
+
+    return stack_panels(
+        [
+            draw_overlay(
+                frame,
+                result["evidence_map"],
+                result["question"],
+                result["answer"],
+                result["confidence"],
+                result["abstained"],
+                result["evidence"][0]["box"],
+            )
+            for result in results
+        ]
+    )
+
+
+def save_whole(image: Image.Image, path: Path) -> None:
+    """Write a picture under its name only once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
+        part = Path(file.name)
+    try:
+        image.save(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Write one result as lines for a terminal."""
+    sure = f"{result['confidence']:.0%} sure" + (", better not relied upon" if result["abstained"] else "")
+    lines = [f"Q: {result['question']}", f"A: {result['answer'] or '(no answer)'}  ({sure})"]
+    if result["alternatives"]:
+        others = ", ".join(
+            f"{text or '(none)'} {share:.0%}" for text, share in result["alternatives"].items()
+        )
+        lines.append(f"   otherwise: {others}")
+    for region in result["evidence"]:
+        x1, y1, x2, y2 = region["box"]
+        lines.append(
+            f"   looked at: x {x1:.2f}-{x2:.2f}, y {y1:.2f}-{y2:.2f} ({region['mass']:.0%} of attention)"
+        )
+    return "\n".join(lines)
+
+
+def first_line(error: BaseException) -> str:
+    """Keep an error to one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Refuse what can be refused before anything is loaded (ValueError)."""
+    for text in arguments.text:
+        if not text.strip():
+            raise ValueError("--text: the question is empty.")
+    if arguments.overlay is not None:
+        if arguments.overlay.suffix.lower() not in Image.registered_extensions():
+            raise ValueError(
+                f"{arguments.overlay}: unknown kind of picture; use a name ending in .png or .jpg."
+            )
+        if arguments.overlay.is_dir():
+            raise ValueError(f"{arguments.overlay}: is a folder, not a file to write.")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the arguments, ask, print, draw; 2 when something given is unusable."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--image", metavar="F", help="picture: a path, an http(s) or a data: address")
+    source.add_argument("--scene", type=int, metavar="SEED", help="render a synthetic street scene instead")
+    parser.add_argument(
+        "--text", action="append", required=True, metavar="Q", help="question; may be repeated"
+    )
+    parser.add_argument("--overlay", type=Path, metavar="OUT.png", help="draw where the model looked")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument(
+        "--checkpoint", default=str(DEFAULT_CHECKPOINT), metavar="DIR", help="default: %(default)s"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        check_arguments(arguments)
+        frame = load_frame(arguments.image, arguments.scene)
+        pipe = load_pipeline(arguments.checkpoint)
+        results = pipe(image=frame, question=arguments.text, return_maps=arguments.overlay is not None)
+        if arguments.overlay is not None:
+            save_whole(draw(frame, results), arguments.overlay)
+    except (ValueError, OSError) as error:
+        print(f"error: {first_line(error)}", file=sys.stderr)
+        return 2
+    for result in results:
+        result.pop("evidence_map", None)
+    print(
+        json.dumps(results, indent=2, ensure_ascii=False)
+        if arguments.json
+        else "\n".join(map(describe, results))
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
