@@ -41,6 +41,11 @@ class Atmosphere:
         """True when lamps are what lights the street."""
         return self.timeofday == "night"
 
+    @property
+    def brightness(self) -> float:
+        """Brightness of unlit surfaces: about 1 at noon, 0.1 at night."""
+        return sum(self.ambient) / 3
+
     def clarity(self, depth: float) -> float:
         """Share of light that passes `depth` metres of air."""
         return math.exp(-self.density * max(depth, 0.0))
@@ -59,6 +64,18 @@ class Atmosphere:
         )
         red, green, blue = (min(255, max(0, int(value))) for value in shaded)
         return red, green, blue
+
+    def tint(self, depth: float, frost: float = 0.0) -> skia.ColorFilter:
+        """What `shade` does to a colour, for whole pictures; `frost` whitens them first."""
+        clear = self.clarity(depth)
+        rows = []
+        for i, (ambient, haze) in enumerate(zip(self.ambient, self.haze, strict=True)):
+            gain = (ambient + self.headlights(depth)) * clear
+            row = [0.0] * 5
+            row[i] = gain * (1 - frost)
+            row[4] = gain * frost * 0.85 + haze / 255 * (1 - clear)
+            rows += row
+        return skia.ColorFilters.Matrix([*rows, 0, 0, 0, 1, 0])
 
     def lamp(self, rgb: Sequence[float], depth: float, alpha: float = 1.0) -> int:
         """The colour of something that shines by itself, as Skia's 32-bit value."""

@@ -6,7 +6,8 @@ makes the labels perfect: how much of an object is visible is counted, not estim
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,6 +46,24 @@ class Glow:
     colour: Colour
     strength: float
     owner: int
+
+
+def convex_hull(points: np.ndarray) -> list[tuple[float, float]]:
+    """Corners of the convex hull of points ``(n, 2)``, in order (Andrew's monotone chain, 1979)."""
+    ordered = sorted(map(tuple, points.tolist()))
+
+    def half(sequence: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+        chain: list[tuple[float, float]] = []
+        for x, y in sequence:
+            while len(chain) > 1:
+                (x1, y1), (x2, y2) = chain[-2:]
+                if (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1) > 0:
+                    break
+                chain.pop()
+            chain.append((x, y))
+        return chain[:-1]
+
+    return half(ordered) + half(reversed(ordered))
 
 
 class Painter:
@@ -148,30 +167,62 @@ class Painter:
         light: float = 1.0,
         alpha: float = 1.0,
         claim: bool = False,
-        shader: skia.Shader | None = None,
+        low_light: float | None = None,
     ) -> None:
-        """Fill a world polygon ``(n, 3)``; with `claim` its pixels belong to the current object."""
+        """Fill a world polygon ``(n, 3)``; with `claim` its pixels belong to the current object.
+
+        With `low_light` the light falls off from `light` at the upper edge to that at the lower one.
+        """
         path, pixels = self.outline(points)
         if path.isEmpty():
             return
         paint = skia.Paint(AntiAlias=True, Color=self.colour(rgb, depth, light, alpha))
-        if shader is not None:
-            paint.setShader(shader)
+        if low_light is not None:
+            top, bottom = float(pixels[:, 1].min()), float(pixels[:, 1].max())
+            ends = [self.colour(rgb, depth, light, alpha), self.colour(rgb, depth, low_light, alpha)]
+            paint.setShader(
+                skia.GradientShader.MakeLinear([skia.Point(0, top), skia.Point(0, bottom + 0.5)], ends)
+            )
         self.canvas.drawPath(path, paint)
         if claim and self.owner != GROUND:
             self._claim(path, pixels)
+
+    @contextmanager
+    def rounded(self, points: np.ndarray, radius: float, depth: float) -> Iterator[None]:
+        """Within this block, draw only inside the convex hull of world points ``(n, 3)`` with rounded corners.
+
+        Bodies are made of flat faces; cutting all of them along one rounded outline takes the edge off.
+        """
+        pixels, depths = self.camera.project(points)
+        if (depths < NEAR).any():
+            yield
+            return
+        sharp = skia.Path()
+        sharp.addPoly([skia.Point(x, y) for x, y in convex_hull(pixels)], True)
+        corners = skia.Paint(PathEffect=skia.CornerPathEffect.Make(radius * self.camera.focal / depth))
+        outline = skia.Path()
+        corners.getFillPath(sharp, outline)
+        for canvas, smooth in ((self.canvas, True), (self.owner_canvas, False)):
+            canvas.save()
+            canvas.clipPath(outline, skia.ClipOp.kIntersect, smooth)
+        yield
+        self.canvas.restore()
+        self.owner_canvas.restore()
 
     def polygons(
         self, quads: np.ndarray, rgb: Colour, depth: float, light: float = 1.0, alpha: float = 1.0
     ) -> None:
         """Fill many small world polygons ``(count, corners, 3)`` of one colour at once; those cut by the lens are left out."""
+        self._fill_many(quads, self.colour(rgb, depth, light, alpha))
+
+    def _fill_many(self, quads: np.ndarray, colour: int) -> None:
         if not len(quads):
             return
         pixels, depths = self.camera.project(quads)
         path = skia.Path()
         for corners in pixels[(depths > NEAR).all(1)].tolist():
             path.addPoly([skia.Point(x, y) for x, y in corners], True)
-        self.canvas.drawPath(path, skia.Paint(AntiAlias=True, Color=self.colour(rgb, depth, light, alpha)))
+        self.canvas.drawPath(path, skia.Paint(AntiAlias=True, Color=colour))
 
     def strokes(
         self,
@@ -240,6 +291,30 @@ class Painter:
         path, _ = self.outline(points)
         if not path.isEmpty():
             self.canvas.drawPath(path, skia.Paint(AntiAlias=True, Color=self.air.lamp(rgb, depth, alpha)))
+
+    def lit_polygons(self, quads: np.ndarray, rgb: Colour, depth: float, alpha: float = 1.0) -> None:
+        """Fill many small world polygons ``(count, corners, 3)`` that shine by themselves."""
+        self._fill_many(quads, self.air.lamp(rgb, depth, alpha))
+
+    def claim_line(self, line: np.ndarray, width: float, depth: float) -> None:
+        """Give the pixels under a world line ``(n, 3)`` of some width in metres to the current object."""
+        pixels, depths = self.camera.project(line)
+        if (depths < NEAR).any():
+            return
+        path = skia.Path()
+        path.addPoly([skia.Point(x, y) for x, y in pixels.tolist()], False)
+        self._claim(path, pixels, width * self.camera.focal / depth)
+
+    def claim_oval(self, centre: np.ndarray, half_width: float, half_height: float) -> None:
+        """Give the pixels under an oval that faces the camera to the current object."""
+        pixels, depth = self.camera.project(centre)
+        if depth < NEAR:
+            return
+        scale = self.camera.focal / float(depth)
+        low = pixels - np.array([half_width, half_height]) * scale
+        path = skia.Path()
+        path.addOval(skia.Rect.MakeXYWH(*low.tolist(), 2 * half_width * scale, 2 * half_height * scale))
+        self._claim(path, np.stack([low, 2 * pixels - low]))
 
     def glow(self, centre: np.ndarray, radius: float, rgb: Colour, strength: float = 1.0) -> None:
         """Remember a halo of `radius` metres around a lamp; it is added at the end, if the lamp is then still seen."""

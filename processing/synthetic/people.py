@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from .layout import Actor, Layout
 from .painter import Painter
+from .plan import Actor, Layout
 
 _SKIN = ((224, 184, 152), (196, 148, 112), (150, 104, 74), (104, 72, 52), (236, 200, 172))
 _CLOTHES = (

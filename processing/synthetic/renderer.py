@@ -14,18 +14,24 @@ import numpy as np
 from PIL import Image
 
 from .atmosphere import make_atmosphere
+from .buildings import draw_building
 from .camera import FRAME_HEIGHT, FRAME_WIDTH
 from .effects import develop, draw_bonnet, draw_glows, draw_precipitation
 from .ground import draw_ground, draw_sky, drivable_mask
-from .layout import Actor, Layout, sample_layout
+from .layout import sample_layout
 from .painter import Drawn, Painter
 from .people import draw_bicycle, draw_motorcycle, draw_person
+from .plan import Actor, Layout
 from .street import (
-    draw_backdrop,
-    draw_building,
+    draw_barrier,
+    draw_bin,
+    draw_bridge,
+    draw_cone,
     draw_gantry,
+    draw_hedge,
     draw_lamp,
     draw_mast,
+    draw_pole,
     draw_sign,
     draw_signal,
     draw_signal_post,
@@ -44,9 +50,14 @@ _DRAW = {
     "bicycle": draw_bicycle,
     "motorcycle": draw_motorcycle,
     "building": draw_building,
-    "backdrop": draw_backdrop,
+    "hedge": draw_hedge,
     "tree": draw_tree,
     "lamp": draw_lamp,
+    "pole": draw_pole,
+    "barrier": draw_barrier,
+    "bridge": draw_bridge,
+    "cone": draw_cone,
+    "bin": draw_bin,
     "mast": draw_mast,
     "signal_post": draw_signal_post,
     "signal": draw_signal,
@@ -112,7 +123,8 @@ def _far_to_near(layout: Layout) -> list[Actor]:
     """The painter's order: by distance from the camera, those behind it left out."""
 
     def distance(actor: Actor) -> float:
-        point = layout.road.place(actor.s, actor.d)
+        reach = actor.size[0] if actor.kind == "building" else 0.0  # its end wall hides the next one's front
+        point = layout.road.place(actor.s + reach, actor.d)
         return float(np.hypot(point[0], point[2]))
 
     return sorted(layout.actors, key=distance, reverse=True)

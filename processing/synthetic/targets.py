@@ -34,28 +34,53 @@ WEATHER_BY_TIMEOFDAY = {
 # The label files call 32% of the lights green, 21% red and leave the rest open; yellow is rare.
 SIGNAL_STATE = {"green": 0.55, "red": 0.38, "yellow": 0.07}
 
-TRAFFIC_SHAPE = 2.2  # cars a frame: mean 10.5, 5% and 95% quantiles 2 and 21
+
+JUNCTION = {"city street": 0.92, "residential": 0.6, "highway": 0.18}
+JUNCTION_SIGNALLED = {"city street": 0.88, "residential": 0.55, "highway": 1.0}
+
+# The bottoms of the boxes spread more than a flat road explains; hills and mounts are folded into the horizon's row.
+HORIZON_MEAN = 330.0
+HORIZON_SPREAD = 38.0
+
+TRAFFIC_SHAPE = 1.7  # cars a frame: mean 10.5, 5% and 95% quantiles 2 and 21
+OFF_ROAD_CARS = {"city street": 2.4, "residential": 4.0, "highway": 1.0}
 VEHICLE_MODEL = {
-    "sedan": 0.40, "suv": 0.30, "hatchback": 0.12, "van": 0.06, "pickup": 0.03, "taxi": 0.04,
-    "box_truck": 0.030, "semi": 0.006, "bus": 0.016, "tram": 0.0004,
-}  # fmt: skip
+    "sedan": 0.42,
+    "suv": 0.31,
+    "hatchback": 0.12,
+    "van": 0.06,
+    "taxi": 0.045,
+    "pickup": 0.012,
+    "box_truck": 0.014,
+    "semi": 0.003,
+    "bus": 0.013,
+    "tram": 0.0003,
+}
 VEHICLE_MODEL_HIGHWAY = {
-    "sedan": 0.42, "suv": 0.31, "hatchback": 0.10, "van": 0.06, "pickup": 0.04,
-    "box_truck": 0.035, "semi": 0.03, "bus": 0.008,
-}  # fmt: skip
+    "sedan": 0.45,
+    "suv": 0.32,
+    "hatchback": 0.11,
+    "van": 0.06,
+    "pickup": 0.02,
+    "box_truck": 0.02,
+    "semi": 0.016,
+    "bus": 0.006,
+}
 
-PEOPLE_PRESENT = {"city street": 0.46, "highway": 0.04, "residential": 0.28}
-PEOPLE_MEAN_WHEN_PRESENT = 4.4
-TWO_WHEELERS = {"bicycle": 0.075, "motorcycle": 0.04}
-RIDDEN = {"bicycle": 0.62, "motorcycle": 0.7}
+PEOPLE_PRESENT = {"city street": 0.52, "highway": 0.07, "residential": 0.34}
+PEOPLE_MEAN_WHEN_PRESENT = 4.6
+TWO_WHEELERS = {"bicycle": 0.17, "motorcycle": 0.075}
+RIDDEN = {"bicycle": 0.60, "motorcycle": 0.5}
 
-SIGNS_PRESENT = 0.80
-SIGNS_MEAN_WHEN_PRESENT = 3.9
+SIGNS_PRESENT = 0.85
+SIGNS_MEAN_WHEN_PRESENT = 4.4
 SIGN_MODEL = {
-    "parking": 0.34,
+    "parking": 0.30,
     "street": 0.24,
     "warning": 0.12,
-    "speed": 0.14,
+    "speed": 0.12,
     "no_entry": 0.05,
-    "oneway": 0.11,
+    "oneway": 0.12,
+    "guide": 0.05,
 }
+SIGN_MODEL_HIGHWAY = {"speed": 0.3, "warning": 0.25, "guide": 0.45}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .layout import Actor, Layout
-from .painter import Painter
+from .painter import Colour, Painter
+from .plan import Actor, Layout
 
 Point = tuple[float, float]
 
@@ -48,21 +48,20 @@ class Hull:
 
 @dataclass(frozen=True)
 class Model:
-    """A kind of vehicle: its BDD100K category, its hulls (rear first), axles and paints."""
+    """A kind of vehicle: its BDD100K category, its hulls (rear first), axles (shares of its length) and paints."""
 
     category: str
     hulls: tuple[Hull, ...]
     wheel: float
     axles: tuple[float, ...]
-    lamp_height: float
     paints: tuple[tuple[int, int, int], ...]
-    stripes: str = ""
 
 
 _PAINTS = (
     (228, 228, 226), (222, 222, 224), (40, 42, 46), (30, 31, 34), (58, 60, 64), (120, 123, 128), (166, 169, 172),
     (92, 96, 102), (134, 32, 30), (36, 54, 96), (44, 70, 112), (96, 88, 76), (40, 62, 52), (170, 160, 140),
 )  # fmt: skip
+_BUS_PAINTS = ((226, 228, 230), (222, 226, 234), (210, 70, 40), (60, 120, 150))
 _WORK_PAINTS = (
     (232, 232, 228),
     (226, 226, 222),
@@ -120,72 +119,53 @@ def _car(
     return Hull(-length / 2, length, width, 0.22, height, profile, (top[0] - 1, top[-1]), windows)
 
 
-MODELS: dict[str, Model] = {
-    "sedan": Model(
-        "car", (_car(4.75, 1.84, 1.46, _SEDAN, (-0.27, -0.16, -0.02, 0.08, 0.20)),), 0.33, (-0.29, 0.30), 0.66, _PAINTS
-    ),
-    "taxi": Model(
-        "car", (_car(4.75, 1.84, 1.48, _SEDAN, (-0.27, -0.16, -0.02, 0.08, 0.20)),), 0.33, (-0.29, 0.30), 0.66,
-        ((236, 172, 24), (240, 180, 40)), "taxi",
-    ),
-    "suv": Model(
-        "car", (_car(4.7, 1.92, 1.74, _SUV, (-0.43, -0.38, -0.04, 0.07, 0.18)),), 0.37, (-0.29, 0.30), 0.66, _PAINTS
-    ),
-    "hatchback": Model(
-        "car", (_car(4.1, 1.76, 1.50, _HATCH, (-0.38, -0.31, -0.02, 0.09, 0.22)),), 0.31, (-0.31, 0.31), 0.66, _PAINTS
-    ),
-    "van": Model(
-        "car", (_car(5.2, 2.0, 2.05, _VAN, (-0.42, -0.42, 0.06, 0.20, 0.32)),), 0.35, (-0.30, 0.31), 0.55, _WORK_PAINTS
-    ),
-    "pickup": Model(
-        "truck", (_car(5.6, 1.98, 1.86, _PICKUP, (-0.09, -0.07, 0.02, 0.11, 0.19)),), 0.40, (-0.29, 0.31), 0.60, _PAINTS
-    ),
-    "box_truck": Model(
-        "truck",
-        (
-            Hull(-4.0, 5.6, 2.4, 0.75, 3.35, _BOX, belt=1.0, lean=1.0),
-            Hull(1.7, 2.3, 2.15, 0.45, 2.45, _CAB, (2,), (((-0.35, 0.58), (-0.35, 0.92), (0.02, 0.92), (0.22, 0.58)),), 0.6, 0.9),
-        ),
-        0.45, (-0.27, 0.36), 0.32, _WORK_PAINTS,
-    ),
-    "semi": Model(
-        "truck",
-        (
-            Hull(-8.0, 12.5, 2.55, 1.05, 4.0, _BOX, belt=1.0, lean=1.0),
-            Hull(4.7, 3.3, 2.4, 0.5, 3.4, _FLAT_CAB, (2,), (((-0.2, 0.55), (-0.2, 0.85), (0.3, 0.85), (0.36, 0.55)),), 0.6, 0.95),
-        ),
-        0.5, (-0.42, -0.34, 0.22, 0.40), 0.25, _WORK_PAINTS,
-    ),
-    "bus": Model(
-        "bus",
-        (
-            Hull(
-                -6.0, 12.0, 2.55, 0.32, 3.1, _BUS, (1, 4),
-                tuple(((-0.46 + i * 0.155, 0.42), (-0.46 + i * 0.155, 0.86), (-0.33 + i * 0.155, 0.86), (-0.33 + i * 0.155, 0.42)) for i in range(6)),
-                0.9, 0.96,
-            ),
-        ),
-        0.48, (-0.27, 0.27), 0.24, ((226, 228, 230), (222, 226, 234), (210, 70, 40), (60, 120, 150)),
-    ),
-    "tram": Model(
-        "train",
-        (
-            Hull(
-                -12.0, 24.0, 2.65, 0.3, 3.5, _BUS, (1, 4),
-                tuple(((-0.47 + i * 0.08, 0.42), (-0.47 + i * 0.08, 0.82), (-0.405 + i * 0.08, 0.82), (-0.405 + i * 0.08, 0.42)) for i in range(12)),
-                0.9, 0.96,
-            ),
-        ),
-        0.4, (-0.4, -0.33, 0.33, 0.4), 0.2, ((214, 214, 216), (170, 40, 44)),
-    ),
-}  # fmt: skip
+def _windows(count: int, low: float, high: float) -> tuple[tuple[Point, ...], ...]:
+    """A row of equal side windows from end to end of a bus, between two heights."""
+    pitch = 0.94 / count
+    edges = [(-0.47 + i * pitch, -0.47 + (i + 0.84) * pitch) for i in range(count)]
+    return tuple(((left, low), (left, high), (right, high), (right, low)) for left, right in edges)
 
-_GLASS = (52, 60, 68)
+
+_SEDAN_ROOF = (-0.27, -0.16, -0.02, 0.08, 0.20)
+_SEDAN_HULL = _car(4.75, 1.84, 1.46, _SEDAN, _SEDAN_ROOF)
+_TAXI_HULL = _car(4.75, 1.84, 1.48, _SEDAN, _SEDAN_ROOF)
+_SUV_HULL = _car(4.7, 1.92, 1.74, _SUV, (-0.43, -0.38, -0.04, 0.07, 0.18))
+_HATCH_HULL = _car(4.1, 1.76, 1.50, _HATCH, (-0.38, -0.31, -0.02, 0.09, 0.22))
+_VAN_HULL = _car(5.2, 2.0, 2.05, _VAN, (-0.42, -0.42, 0.06, 0.20, 0.32))
+_PICKUP_HULL = _car(5.6, 1.98, 1.86, _PICKUP, (-0.09, -0.07, 0.02, 0.11, 0.19))
+_CAB_WINDOW = (((-0.35, 0.58), (-0.35, 0.92), (0.02, 0.92), (0.22, 0.58)),)
+_FLAT_CAB_WINDOW = (((-0.2, 0.55), (-0.2, 0.85), (0.3, 0.85), (0.36, 0.55)),)
+_BOX_HULLS = (
+    Hull(-4.0, 5.6, 2.4, 0.75, 3.35, _BOX, belt=1.0, lean=1.0),
+    Hull(1.7, 2.3, 2.15, 0.45, 2.45, _CAB, (2,), _CAB_WINDOW, 0.6, 0.9),
+)
+_SEMI_HULLS = (
+    Hull(-8.0, 12.5, 2.55, 1.05, 4.0, _BOX, belt=1.0, lean=1.0),
+    Hull(4.7, 3.3, 2.4, 0.5, 3.4, _FLAT_CAB, (2,), _FLAT_CAB_WINDOW, 0.6, 0.95),
+)
+_BUS_HULL = Hull(-6.0, 12.0, 2.55, 0.32, 3.1, _BUS, (1, 4), _windows(6, 0.42, 0.86), 0.9, 0.96)
+_TRAM_HULL = Hull(-12.0, 24.0, 2.65, 0.3, 3.5, _BUS, (1, 4), _windows(12, 0.42, 0.82), 0.9, 0.96)
+
+MODELS: dict[str, Model] = {
+    "sedan": Model("car", (_SEDAN_HULL,), 0.33, (-0.29, 0.30), _PAINTS),
+    "taxi": Model("car", (_TAXI_HULL,), 0.33, (-0.29, 0.30), ((236, 172, 24), (240, 180, 40))),
+    "suv": Model("car", (_SUV_HULL,), 0.37, (-0.29, 0.30), _PAINTS),
+    "hatchback": Model("car", (_HATCH_HULL,), 0.31, (-0.31, 0.31), _PAINTS),
+    "van": Model("car", (_VAN_HULL,), 0.35, (-0.30, 0.31), _WORK_PAINTS),
+    "pickup": Model("truck", (_PICKUP_HULL,), 0.40, (-0.29, 0.31), _PAINTS),
+    "box_truck": Model("truck", _BOX_HULLS, 0.45, (-0.27, 0.36), _WORK_PAINTS),
+    "semi": Model("truck", _SEMI_HULLS, 0.5, (-0.42, -0.34, 0.22, 0.40), _WORK_PAINTS),
+    "bus": Model("bus", (_BUS_HULL,), 0.48, (-0.27, 0.27), _BUS_PAINTS),
+    "tram": Model("train", (_TRAM_HULL,), 0.4, (-0.4, -0.33, 0.33, 0.4), ((214, 214, 216), (170, 40, 44))),
+}
+
+_GLASS = (64, 74, 84)
 _TYRE = (26, 26, 28)
+_BLACK = (24, 24, 26)
 
 
 class _Placed:
-    """A vehicle's frame in the world: local (across, height, along) to world points, and the camera seen from it."""
+    """A vehicle's own axes (across, height, along) in the world, and where the camera is in them."""
 
     def __init__(self, painter: Painter, centre: np.ndarray, heading: float):
         self.right = np.array([math.cos(heading), 0.0, -math.sin(heading)])
@@ -196,6 +176,11 @@ class _Placed:
         self.camera_along = float(offset @ self.ahead)
         self.camera_height = float(offset[1])
         self.depth = max(1.0, float(painter.camera.to_camera(centre)[2]))
+
+    @property
+    def near_side(self) -> float:
+        """-1 when the camera looks at the left flank, 1 when at the right one."""
+        return 1.0 if self.camera_across > 0 else -1.0
 
     def world(self, local: np.ndarray) -> np.ndarray:
         """Local points ``(..., 3)`` as (across, height, along) to world points."""
@@ -215,17 +200,21 @@ def draw_vehicle(painter: Painter, actor: Actor, layout: Layout) -> None:
     placed = _Placed(painter, layout.road.place(actor.s, actor.d), actor.heading)
     _draw_shadow(painter, placed, model)
     painter.begin(model.category)
+    _draw_tyre_treads(painter, placed, model)
+    if model.category == "car":
+        _draw_mirrors(painter, placed, model.hulls[0], paint)
     hulls = sorted(model.hulls, key=lambda hull: -abs(hull.start + hull.length / 2 - placed.camera_along))
-    _draw_far_wheels(painter, placed, model)
-    for i, hull in enumerate(hulls):
-        body = paint if not (len(hulls) > 1 and hull.profile is _BOX) else _WORK_PAINTS[int(rng.integers(3))]
-        _draw_hull(painter, placed, hull, body)
-        if hull.start == min(h.start for h in hulls):
-            _draw_rear(painter, placed, hull, model, actor.state)
-        if hull.start == max(h.start for h in hulls):
-            _draw_front(painter, placed, hull, model, actor.state)
-        if i == len(hulls) - 1:
-            _draw_near_wheels(painter, placed, model)
+    for hull in hulls:
+        is_load = hull.profile is _BOX
+        body = _WORK_PAINTS[int(rng.integers(3))] if is_load else paint
+        with painter.rounded(placed.world(_outline(hull)), 0.05 if is_load else 0.16, placed.depth):
+            _draw_faces(painter, placed, hull, body)
+            _draw_flank(painter, placed, hull, body, model)
+            if hull is model.hulls[0] and placed.camera_along < hull.start:
+                _draw_rear(painter, placed, hull, model, actor.state, rng)
+            if hull is model.hulls[-1] and placed.camera_along > hull.start + hull.length:
+                _draw_front(painter, placed, hull, model, actor.state)
+    _draw_wheels(painter, placed, model)
     if actor.model == "taxi":
         sign = np.array([[-0.35, 1.48, -0.2], [0.35, 1.48, -0.2], [0.3, 1.64, -0.2], [-0.3, 1.64, -0.2]])
         painter.polygon(placed.world(sign), (236, 230, 200), placed.depth, claim=True)
@@ -233,178 +222,222 @@ def draw_vehicle(painter: Painter, actor: Actor, layout: Layout) -> None:
 
 
 def _half_width(hull: Hull, share: np.ndarray | float) -> np.ndarray:
-    lean = 1.0 - (1.0 - hull.lean) * np.clip(
-        (np.asarray(share) - hull.belt) / max(1e-6, 1.0 - hull.belt), 0, 1
-    )
-    return hull.width / 2 * lean
+    above_belt = np.clip((np.asarray(share) - hull.belt) / max(1e-6, 1.0 - hull.belt), 0, 1)
+    return hull.width / 2 * (1.0 - (1.0 - hull.lean) * above_belt)
 
 
-def _at(hull: Hull, along: float, share: float, side: float, out: float = 0.0) -> tuple[float, float, float]:
-    """A point on the hull: shares of length and height, side -1..1 of the width there."""
+def _on_hull(
+    hull: Hull, along: np.ndarray | float, share: np.ndarray | float, side: np.ndarray | float
+) -> np.ndarray:
+    """Points ``(n, 3)`` on the hull: shares of its length and height, side from -1 to 1 of its width there."""
+    along, share, side = np.broadcast_arrays(np.asarray(along, float), share, side)
     height = hull.bottom + share * (hull.height - hull.bottom)
-    across = side * (float(_half_width(hull, share)) + out)
-    return across, height, hull.start + (along + 0.5) * hull.length
+    return np.stack(
+        [side * _half_width(hull, share), height, hull.start + (along + 0.5) * hull.length], axis=-1
+    )
+
+
+def _outline(hull: Hull) -> np.ndarray:
+    """All corners of the hull in local axes ``(2 * corners, 3)``."""
+    profile = np.array(hull.profile)
+    return np.concatenate([_on_hull(hull, profile[:, 0], profile[:, 1], side) for side in (-1.0, 1.0)])
+
+
+def _ends(model: Model) -> tuple[float, float]:
+    return min(h.start for h in model.hulls), max(h.start + h.length for h in model.hulls)
+
+
+_ROUND = np.linspace(0, 2 * math.pi, 16, endpoint=False)
+_CIRCLE = np.stack([np.zeros(16), np.sin(_ROUND), np.cos(_ROUND)], axis=-1)
+_PATCH = np.stack([np.sign(np.cos(_ROUND)) * np.abs(np.cos(_ROUND)) ** 0.4,
+                   np.sign(np.sin(_ROUND)) * np.abs(np.sin(_ROUND)) ** 0.4])  # fmt: skip
 
 
 def _draw_shadow(painter: Painter, placed: _Placed, model: Model) -> None:
-    start = min(h.start for h in model.hulls)
-    end = max(h.start + h.length for h in model.hulls)
+    start, end = _ends(model)
     half = max(h.width for h in model.hulls) / 2
-    for grow, alpha in ((0.35, 0.25), (0.1, 0.45)):
-        turn = np.linspace(0, 2 * math.pi, 16, endpoint=False)
-        square = (
-            np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** 0.4,
-            np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** 0.4,
-        )
-        local = np.stack(
-            [
-                square[0] * (half + grow),
-                np.zeros(16),
-                (start + end) / 2 + square[1] * ((end - start) / 2 + grow),
-            ],
-            axis=-1,
-        )
+    for grow, alpha in ((0.5, 0.16), (0.25, 0.25), (0.0, 0.5)):
+        across = _PATCH[0] * (half + grow)
+        along = (start + end) / 2 + _PATCH[1] * ((end - start) / 2 + grow)
+        local = np.stack([across, np.zeros(16), along], axis=-1)
         painter.polygon(placed.world(local), (10, 10, 12), placed.depth, alpha=alpha)
 
 
-def _draw_hull(painter: Painter, placed: _Placed, hull: Hull, rgb: tuple[int, int, int]) -> None:
+def _draw_faces(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour) -> None:
+    """Fill the faces across the width that look at the camera: boot, rear window, roof, windscreen, bonnet ..."""
     profile = np.array(hull.profile)
-    along = hull.start + (profile[:, 0] + 0.5) * hull.length
-    height = hull.bottom + profile[:, 1] * (hull.height - hull.bottom)
-    half = _half_width(hull, profile[:, 1])
-    edges = []
+    corners = [_on_hull(hull, profile[:, 0], profile[:, 1], side) for side in (-1.0, 1.0)]
+    height, along = corners[0][:, 1], corners[0][:, 2]
+    faces = []
     for i in range(len(profile) - 1):
         normal = np.array([height[i] - height[i + 1], along[i + 1] - along[i]])  # (along, height), outwards
         normal = normal / (np.linalg.norm(normal) + 1e-9)
         to_camera = np.array([placed.camera_along - along[i], placed.camera_height - height[i]])
         if normal @ to_camera > 0:
-            edges.append((abs((along[i] + along[i + 1]) / 2 - placed.camera_along), i, normal))
-    for _, i, normal in sorted(edges, key=lambda edge: -edge[0]):
-        quad = np.array(
-            [
-                [-half[i], height[i], along[i]],
-                [-half[i + 1], height[i + 1], along[i + 1]],
-                [half[i + 1], height[i + 1], along[i + 1]],
-                [half[i], height[i], along[i]],
-            ]
-        )
-        light = 0.72 + 0.34 * normal[1]
-        painter.polygon(placed.world(quad), rgb, placed.depth, light, claim=True)
+            faces.append((abs((along[i] + along[i + 1]) / 2 - placed.camera_along), i, float(normal[1])))
+    for _, i, upward in sorted(faces, reverse=True):
+        quad = np.stack([corners[0][i], corners[0][i + 1], corners[1][i + 1], corners[1][i]])
+        light = 0.74 + 0.34 * upward
+        rear_light = light * (0.78 if upward < 0.5 else 1.0)
+        painter.polygon(placed.world(quad), rgb, placed.depth, light, claim=True, low_light=rear_light)
         if i in hull.glass:
             middle = quad.mean(0)
             inset = middle + (quad - middle) * np.array([0.88, 0.84, 0.84])
-            painter.polygon(placed.world(inset), _GLASS, placed.depth, 0.6 + 0.6 * max(normal[1], 0.0))
-    side = 1.0 if placed.camera_across > 0 else -1.0
-    if abs(placed.camera_across) > hull.width * 0.4:
-        face = np.stack([side * half, height, along], axis=-1)
-        painter.polygon(placed.world(face), rgb, placed.depth, 0.82, claim=True)
-        sill = np.array(
-            [
-                _at(hull, -0.5, 0.0, side),
-                _at(hull, 0.5, 0.0, side),
-                _at(hull, 0.5, 0.1, side),
-                _at(hull, -0.5, 0.1, side),
-            ]
-        )
-        painter.polygon(placed.world(sill), rgb, placed.depth, 0.42)
-        for window in hull.side_glass:
-            corners = np.array([_at(hull, a, y, side, 0.01) for a, y in window])
-            painter.polygon(placed.world(corners), _GLASS, placed.depth, 0.75)
+            painter.polygon(placed.world(inset), _GLASS, placed.depth, 1.0, low_light=0.42)
+        elif painter.air.snow > 0.5 and upward > 0.6:
+            painter.polygon(placed.world(quad), (226, 230, 236), placed.depth, 0.9, alpha=0.75)
 
 
-def _draw_far_wheels(painter: Painter, placed: _Placed, model: Model) -> None:
-    """Tyres below the bumper, seen from behind or in front."""
-    start = min(h.start for h in model.hulls)
-    length = max(h.start + h.length for h in model.hulls) - start
+def _draw_flank(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour, model: Model) -> None:
+    """Fill the side that looks at the camera: sheet metal, sill, windows, doors."""
+    if abs(placed.camera_across) < hull.width * 0.4:
+        return
+    side, depth = placed.near_side, placed.depth
+    profile = np.array(hull.profile)
+    face = _on_hull(hull, profile[:, 0], profile[:, 1], side)
+    painter.polygon(placed.world(face), rgb, depth, 0.95, claim=True, low_light=0.58)
+    sill = _on_hull(hull, np.array([-0.5, 0.5, 0.5, -0.5]), np.array([0.0, 0.0, 0.1, 0.1]), side)
+    painter.polygon(placed.world(sill), _BLACK, depth, 1.0, alpha=0.75)
+    for window in hull.side_glass:
+        shape = np.array(window)
+        glass = _on_hull(hull, shape[:, 0], shape[:, 1], side)
+        painter.polygon(placed.world(glass), _GLASS, depth, 0.95, low_light=0.6)
+    if depth > 22 or not hull.side_glass:
+        return
+    if model.category == "car":
+        doors = [-0.24, -0.02, 0.19]
+        lines = [placed.world(_on_hull(hull, np.array([a, a]), np.array([0.12, 0.62]), side)) for a in doors]
+        painter.strokes(lines, 0.012, _BLACK, depth)
+        handles = [
+            placed.world(_on_hull(hull, np.array([a, a + 0.035]), np.array([0.54, 0.54]), side))
+            for a in (-0.08, 0.10)
+        ]
+        painter.strokes(handles, 0.03, _BLACK, depth)
+
+
+def _draw_tyre_treads(painter: Painter, placed: _Placed, model: Model) -> None:
+    """Tyres below the body, seen from behind or in front."""
+    start, end = _ends(model)
     half = max(h.width for h in model.hulls) / 2
-    for axle in model.axles:
-        along = start + (axle + 0.5) * length
+    for axle in sorted(
+        model.axles, key=lambda a: -abs(start + (a + 0.5) * (end - start) - placed.camera_along)
+    ):
+        along = start + (axle + 0.5) * (end - start)
         for side in (-1.0, 1.0):
-            tyre = np.array(
-                [
-                    [side * (half - 0.28), 0.0, along],
-                    [side * (half - 0.04), 0.0, along],
-                    [side * (half - 0.04), 2 * model.wheel, along],
-                    [side * (half - 0.28), 2 * model.wheel, along],
-                ]
-            )
+            inner, outer = side * (half - 0.28), side * (half - 0.04)
+            across = np.array([inner, outer, outer, inner])
+            height = np.array([0.0, 0.0, 2.0, 2.0]) * model.wheel
+            tyre = np.stack([across, height, np.full(4, along)], axis=-1)
             painter.polygon(placed.world(tyre), _TYRE, placed.depth, 0.8, claim=True)
 
 
-_TURN = np.linspace(0, 2 * math.pi, 16, endpoint=False)
-_CIRCLE = np.stack([np.zeros(16), np.sin(_TURN), np.cos(_TURN)], axis=-1)
-
-
-def _draw_near_wheels(painter: Painter, placed: _Placed, model: Model) -> None:
+def _draw_wheels(painter: Painter, placed: _Placed, model: Model) -> None:
     half = max(h.width for h in model.hulls) / 2
     if abs(placed.camera_across) < half:
         return
-    side = 1.0 if placed.camera_across > 0 else -1.0
-    start = min(h.start for h in model.hulls)
-    length = max(h.start + h.length for h in model.hulls) - start
+    start, end = _ends(model)
     for axle in model.axles:
-        centre = np.array([side * (half + 0.01), model.wheel, start + (axle + 0.5) * length])
-        arch = centre + _CIRCLE * model.wheel * 1.14
-        painter.polygon(placed.world(arch), (14, 14, 15), placed.depth, 0.7)
-        painter.polygon(placed.world(centre + _CIRCLE * model.wheel), _TYRE, placed.depth, 0.9, claim=True)
-        painter.polygon(
-            placed.world(centre + _CIRCLE * model.wheel * 0.62), (150, 152, 156), placed.depth, 0.8
-        )
-        painter.polygon(placed.world(centre + _CIRCLE * model.wheel * 0.5), (84, 86, 90), placed.depth, 0.8)
+        centre = np.array([placed.near_side * half, model.wheel, start + (axle + 0.5) * (end - start)])
+        for radius, rgb in (
+            (1.16, (12, 12, 13)),
+            (1.0, _TYRE),
+            (0.66, (158, 160, 164)),
+            (0.52, (78, 80, 84)),
+        ):
+            ring = placed.world(centre + _CIRCLE * model.wheel * radius)
+            painter.polygon(ring, rgb, placed.depth, 0.85, claim=radius == 1.0)
+        if placed.depth < 25:
+            spokes = [
+                placed.world(np.stack([centre, centre + _CIRCLE[i] * model.wheel * 0.6]))
+                for i in (0, 3, 6, 10, 13)
+            ]
+            painter.strokes(spokes, 0.03, (150, 152, 156), placed.depth, 0.85)
 
 
-def _box_on_face(hull: Hull, along: float, x1: float, x2: float, y1: float, y2: float) -> np.ndarray:
-    """A rectangle on the rear or front face, in shares of half width and of height."""
-    return np.array(
-        [
-            _at(hull, along, y1, x1),
-            _at(hull, along, y1, x2),
-            _at(hull, along, y2, x2),
-            _at(hull, along, y2, x1),
-        ]
-    )
-
-
-def _draw_rear(painter: Painter, placed: _Placed, hull: Hull, model: Model, state: str) -> None:
-    if placed.camera_along > hull.start:
+def _draw_mirrors(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour) -> None:
+    if placed.depth > 30:
         return
-    braking = state == "braking"
-    running = state != "parked" and painter.air.dark
-    rgb = (255, 40, 30) if braking else (190, 24, 22)
-    y1, y2 = (0.42, 0.60) if model.category == "car" else (0.06, 0.14)
-    painter.polygon(
-        placed.world(_box_on_face(hull, -0.502, -1, 1, 0.0, 0.1)), (30, 30, 32), placed.depth, 0.8
-    )
     for side in (-1.0, 1.0):
-        lamp = placed.world(_box_on_face(hull, -0.503, side * 0.66, side * 0.97, y1, y2))
-        if braking or running:
-            painter.lit_polygon(lamp, rgb, placed.depth)
-            painter.glow(lamp.mean(0), 0.45 if braking else 0.3, (255, 40, 24), 0.9 if braking else 0.6)
-        else:
-            painter.polygon(lamp, rgb, placed.depth, 0.8)
-    plate = placed.world(
-        _box_on_face(hull, -0.503, -0.18, 0.18, 0.24, 0.34)
-        if model.category == "car"
-        else _box_on_face(hull, -0.503, -0.12, 0.12, 0.0, 0.05)
+        root = _on_hull(hull, 0.17, 0.66, side)
+        across = root[0] + side * np.array([0.0, 0.17, 0.17, 0.0])
+        height = root[1] + np.array([0.0, 0.0, 0.13, 0.13])
+        painter.polygon(
+            placed.world(np.stack([across, height, np.full(4, root[2])], axis=-1)), rgb, placed.depth, 0.6
+        )
+
+
+def _panel(hull: Hull, along: float, x1: float, x2: float, y1: float, y2: float) -> np.ndarray:
+    """A rectangle on the rear or front face ``(4, 3)``, in shares of half the width and of the height."""
+    return _on_hull(hull, along, np.array([y1, y1, y2, y2]), np.array([x1, x2, x2, x1]))
+
+
+def _draw_rear(
+    painter: Painter, placed: _Placed, hull: Hull, model: Model, state: str, rng: np.random.Generator
+) -> None:
+    depth = placed.depth
+    back = -0.502
+    is_car = model.category == "car" or hull.profile is _PICKUP
+    if is_car:
+        painter.polygon(placed.world(_panel(hull, back, -1, 1, 0.0, 0.13)), _BLACK, depth)
+        painter.polygon(placed.world(_panel(hull, back, -1, 1, 0.26, 0.28)), _BLACK, depth, alpha=0.4)
+        painter.polygon(placed.world(_panel(hull, back, -0.3, 0.3, 0.36, 0.52)), _BLACK, depth, alpha=0.35)
+    elif hull.profile is _BOX:
+        frame = [placed.world(_panel(hull, back, x, x + 0.01, 0.03, 0.97)) for x in (-0.96, -0.01, 0.95)]
+        for bar in frame:
+            painter.polygon(bar, (90, 90, 92), depth)
+        painter.polygon(
+            placed.world(_panel(hull, back, -1, 1, -0.12, -0.05)), (70, 70, 72), depth, claim=True
+        )
+        painter.polygon(placed.world(_panel(hull, back, -1, 1, 0.0, 0.02)), (190, 60, 50), depth)
+    else:
+        painter.polygon(placed.world(_panel(hull, back, -0.8, 0.8, 0.08, 0.3)), _BLACK, depth, alpha=0.5)
+    _draw_rear_lamps(painter, placed, hull, is_car, state, rng)
+    plate = (
+        _panel(hull, back, -0.18, 0.18, 0.38, 0.5) if is_car else _panel(hull, back, -0.1, 0.1, 0.02, 0.07)
     )
-    painter.polygon(plate, (222, 214, 190), placed.depth, 0.9)
+    painter.polygon(
+        placed.world(plate), ((226, 222, 208), (226, 178, 60))[int(rng.random() < 0.4)], depth, 0.95
+    )
+
+
+def _draw_rear_lamps(
+    painter: Painter, placed: _Placed, hull: Hull, is_car: bool, state: str, rng: np.random.Generator
+) -> None:
+    braking = state == "braking"
+    lit = braking or (state != "parked" and painter.air.dark)
+    upright = is_car and rng.random() < 0.4
+    inner, low, high = (0.80, 0.36, 0.62) if upright else (0.60, 0.45, 0.59)
+    if not is_car:
+        inner, low, high = 0.84, 0.05, 0.16
+    for side in (-1.0, 1.0):
+        lamp = placed.world(_panel(hull, -0.503, side * inner, side * 0.97, low, high))
+        if not lit:
+            painter.polygon(lamp, (196, 30, 28), placed.depth, 0.95, low_light=0.6)
+            continue
+        rgb = (255, 52, 40) if braking else (206, 26, 22)
+        painter.lit_polygon(lamp, rgb, placed.depth)
+        painter.glow(lamp.mean(0), 0.55 if braking else 0.38, (255, 40, 24), 0.95 if braking else 0.6)
+    if braking and is_car:
+        painter.lit_polygon(
+            placed.world(_panel(hull, -0.46, -0.16, 0.16, 0.9, 0.93)), (255, 60, 48), placed.depth
+        )
 
 
 def _draw_front(painter: Painter, placed: _Placed, hull: Hull, model: Model, state: str) -> None:
-    if placed.camera_along < hull.start + hull.length:
-        return
-    painter.polygon(placed.world(_box_on_face(hull, 0.502, -1, 1, 0.0, 0.1)), (30, 30, 32), placed.depth, 0.8)
+    depth, nose = placed.depth, 0.502
+    painter.polygon(placed.world(_panel(hull, nose, -1, 1, 0.0, 0.09)), _BLACK, depth)
     painter.polygon(
-        placed.world(_box_on_face(hull, 0.502, -0.55, 0.55, 0.13, 0.30)), (34, 35, 38), placed.depth, 0.8
+        placed.world(_panel(hull, nose, -0.5, 0.5, 0.20, 0.34)), _BLACK, depth, 1.2, low_light=0.8
     )
+    painter.polygon(placed.world(_panel(hull, nose, -0.75, 0.75, 0.09, 0.15)), _BLACK, depth, 1.1)
     lit = state != "parked" and (painter.air.dark or painter.air.density > 0.006)
     for side in (-1.0, 1.0):
-        lamp = placed.world(_box_on_face(hull, 0.503, side * 0.62, side * 0.96, 0.24, 0.36))
+        lamp = placed.world(_panel(hull, 0.503, side * 0.60, side * 0.97, 0.25, 0.36))
         if lit:
-            painter.lit_polygon(lamp, (255, 252, 236), placed.depth)
-            painter.glow(lamp.mean(0), 0.9, (255, 244, 214), 1.0)
+            painter.lit_polygon(lamp, (255, 252, 236), depth)
+            painter.glow(lamp.mean(0), 1.1 if painter.air.dark else 0.6, (255, 244, 220), 1.0)
         else:
-            painter.polygon(lamp, (222, 226, 230), placed.depth, 1.0)
-    painter.polygon(
-        placed.world(_box_on_face(hull, 0.503, -0.17, 0.17, 0.12, 0.2)), (222, 214, 190), placed.depth, 0.9
-    )
+            painter.polygon(lamp, (226, 230, 234), depth, 1.05, low_light=0.6)
+    painter.polygon(placed.world(_panel(hull, 0.503, -0.17, 0.17, 0.13, 0.21)), (222, 214, 190), depth, 0.9)
+    if model.category == "bus":
+        painter.lit_polygon(placed.world(_panel(hull, 0.5, -0.6, 0.6, 0.88, 0.96)), (250, 150, 40), depth)

@@ -1,0 +1,220 @@
+"""Buildings along the street: blocks with shops and rows of windows, and houses with pitched roofs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .painter import Colour, Painter
+from .plan import Actor, Layout
+
+_WALLS = (
+    (150, 92, 72), (168, 116, 88), (186, 168, 140), (200, 192, 178), (138, 130, 124), (112, 84, 72),
+    (206, 200, 190), (160, 160, 164), (122, 104, 92), (178, 150, 120), (128, 76, 62), (96, 92, 92),
+)  # fmt: skip
+_SIDINGS = (
+    (206, 204, 196),
+    (190, 196, 198),
+    (176, 168, 150),
+    (214, 206, 184),
+    (150, 160, 160),
+    (172, 120, 96),
+)
+_ROOFS = ((84, 80, 78), (104, 84, 72), (70, 72, 78), (120, 100, 88))
+_SIGNS = (
+    (170, 40, 38),
+    (36, 70, 130),
+    (40, 110, 70),
+    (210, 170, 60),
+    (220, 220, 214),
+    (60, 60, 64),
+    (150, 70, 120),
+)
+_WINDOW = (62, 72, 84)
+_LAMPLIGHT = ((236, 196, 128), (226, 178, 104), (206, 214, 226), (240, 222, 180))
+FLOOR = 3.3  # metres
+
+
+class _Wall:
+    """An upright rectangle from one ground point to another; (u, y) metres along and up become world points."""
+
+    def __init__(self, painter: Painter, start: np.ndarray, end: np.ndarray, height: float):
+        self.start = start
+        self.length = float(np.linalg.norm(end - start))
+        self.direction = (end - start) / max(self.length, 1e-6)
+        self.height = height
+        corners = painter.camera.to_camera(np.stack([start, end]))
+        self.depth = float(np.clip(corners[:, 2].mean(), 3.0, None))
+        self.nearest = float(corners[:, 2].min())
+
+    def rectangle(
+        self, u1: np.ndarray | float, u2: np.ndarray | float, y1: np.ndarray | float, y2: np.ndarray | float
+    ):
+        """Corners ``(..., 4, 3)`` of rectangles on the wall."""
+        u = np.stack(np.broadcast_arrays(np.asarray(u1, float), u2, u2, u1), axis=-1)
+        y = np.stack(np.broadcast_arrays(np.asarray(y1, float), y1, y2, y2), axis=-1)
+        return self.start + u[..., None] * self.direction + y[..., None] * np.array([0.0, 1.0, 0.0])
+
+
+def draw_building(painter: Painter, actor: Actor, layout: Layout) -> None:
+    """Draw a building: its end wall that faces us, then its street front."""
+    length, height, side = actor.size
+    if actor.s + length < 1.0:
+        return
+    rng = np.random.default_rng(actor.seed)
+    road = layout.road
+    near, far = road.place(actor.s, actor.d), road.place(actor.s + length, actor.d)
+    outer = near + np.array([side * 13.0, 0.0, 0.0])
+    front = _Wall(painter, near, far, height)
+    gable = _Wall(painter, near, outer, height) if side > 0 else _Wall(painter, outer, near, height)
+    painter.begin()
+    if actor.model == "house":
+        _draw_house(painter, gable, front, side, rng)
+    else:
+        _draw_block(painter, gable, front, side, rng)
+    painter.end()
+
+
+def _draw_block(painter: Painter, gable: _Wall, front: _Wall, side: float, rng: np.random.Generator) -> None:
+    wall = _WALLS[int(rng.integers(len(_WALLS)))]
+    bay, glass = rng.uniform(2.0, 3.4), rng.uniform(0.35, 0.62)
+    shops = bool(rng.random() < 0.6)
+    sunny = 0.95 if (side < 0) == (painter.air.sun > 0.35) else 0.72
+    for face, light in ((gable, 1.5 - sunny - 0.1), (front, sunny)):
+        if face is gable and gable.nearest < 0.5:
+            continue
+        painter.polygon(
+            face.rectangle(0, face.length, 0, face.height),
+            wall,
+            face.depth,
+            light,
+            claim=True,
+            low_light=light * 0.78,
+        )
+        _draw_windows(
+            painter, face, bay if face is front else bay * 1.7, glass, shops and face is front, light, rng
+        )
+        trim = tuple(min(255, c * 1.18) for c in wall)
+        painter.polygon(
+            face.rectangle(0, face.length, face.height - 0.5, face.height), trim, face.depth, light
+        )
+        dark_line = face.rectangle(0, face.length, face.height - 0.62, face.height - 0.5)
+        painter.polygon(dark_line, (30, 28, 28), face.depth, light, alpha=0.5)
+    if shops:
+        _draw_shops(painter, front, rng)
+
+
+def _draw_windows(
+    painter: Painter,
+    wall: _Wall,
+    bay: float,
+    glass: float,
+    shops: bool,
+    light: float,
+    rng: np.random.Generator,
+) -> None:
+    floors = int((wall.height - 1.0) / FLOOR)
+    bays = int(wall.length / bay)
+    if wall.depth > 130 or floors < 1 or bays < 1:
+        return
+    u, y = np.meshgrid(
+        (np.arange(bays) + 0.5 - glass / 2) * bay, 0.9 + np.arange(1 if shops else 0, floors) * FLOOR
+    )
+    u, y = u.ravel(), y.ravel()
+    if not len(u):
+        return
+    panes = wall.rectangle(u, u + glass * bay, y, y + 1.8)
+    if wall.depth < 60:
+        painter.polygons(
+            wall.rectangle(u - 0.08, u + glass * bay + 0.08, y - 0.14, y), (214, 208, 198), wall.depth, light
+        )
+    lit = rng.random(len(panes)) < (rng.uniform(0.08, 0.45) if painter.air.brightness < 0.55 else 0.0)
+    shine = (rng.random(len(panes)) < 0.3) & ~lit
+    painter.polygons(panes[~lit & ~shine], _WINDOW, wall.depth, light * 0.85)
+    painter.polygons(panes[shine], tuple(0.5 * c + 40 for c in painter.air.sky[1]), wall.depth, 0.8)
+    painter.lit_polygons(panes[lit], _LAMPLIGHT[int(rng.integers(len(_LAMPLIGHT)))], wall.depth, alpha=0.75)
+    if wall.depth < 45:
+        middle = u + glass * bay / 2
+        painter.polygons(
+            wall.rectangle(middle - 0.04, middle + 0.04, y, y + 1.8), (196, 192, 186), wall.depth, light
+        )
+
+
+def _draw_shops(painter: Painter, wall: _Wall, rng: np.random.Generator) -> None:
+    """Shop windows on the ground floor, each with a board above and perhaps an awning."""
+    u = 0.4
+    while u + 3.5 < wall.length:
+        width = min(rng.uniform(4.0, 8.0), wall.length - u - 0.3)
+        board = _SIGNS[int(rng.integers(len(_SIGNS)))]
+        open_now = painter.air.brightness < 0.55 and rng.random() < 0.65
+        pane = wall.rectangle(u + 0.2, u + width - 0.2, 0.5, 2.5)
+        if open_now:
+            lamplight = _LAMPLIGHT[int(rng.integers(len(_LAMPLIGHT)))]
+            painter.lit_polygon(pane, lamplight, wall.depth, alpha=0.85)
+            painter.glow(pane.mean(0), 3.0, lamplight, 0.35)
+        else:
+            painter.polygon(pane, (46, 52, 60), wall.depth, 0.9, low_light=0.5)
+        sign = wall.rectangle(u, u + width, 2.7, 3.3)
+        if open_now and rng.random() < 0.5:
+            painter.lit_polygon(sign, board, wall.depth, alpha=0.9)
+        else:
+            painter.polygon(sign, board, wall.depth, 0.9)
+        if wall.depth < 60:
+            _draw_lettering(painter, wall, u, width, board, rng)
+        if rng.random() < 0.35:
+            awning = wall.rectangle(u, u + width, 2.3, 2.75)
+            outward = np.array([-np.sign(awning[0, 0] or 1.0) * 0.9, 0.0, 0.0])
+            awning[:2] += outward
+            painter.polygon(
+                awning, _SIGNS[int(rng.integers(len(_SIGNS)))], wall.depth, 0.95, claim=True, low_light=0.7
+            )
+        if rng.random() < 0.8:
+            door = u + width - 1.4
+            painter.polygon(wall.rectangle(door, door + 0.95, 0.0, 2.2), (40, 38, 38), wall.depth, 0.8)
+        u += width + rng.uniform(0.1, 0.5)
+
+
+def _draw_lettering(
+    painter: Painter, wall: _Wall, u: float, width: float, board: Colour, rng: np.random.Generator
+) -> None:
+    ink = (240, 236, 226) if sum(board) < 420 else (50, 44, 44)
+    letters = np.arange(u + 0.15 * width, u + 0.85 * width, 0.42)
+    letters = letters[rng.random(len(letters)) < 0.85]
+    painter.polygons(wall.rectangle(letters, letters + 0.26, 2.86, 3.14), ink, wall.depth, 0.9, alpha=0.8)
+
+
+def _draw_house(painter: Painter, gable: _Wall, front: _Wall, side: float, rng: np.random.Generator) -> None:
+    wall = _SIDINGS[int(rng.integers(len(_SIDINGS)))]
+    roof = tuple(
+        c * (1 - 0.8 * painter.air.snow) + 230 * 0.8 * painter.air.snow for c in _ROOFS[int(rng.integers(4))]
+    )
+    eaves = min(front.height * 0.62, 6.0)
+    ridge = eaves + rng.uniform(2.0, 3.2)
+    inward = gable.start if side < 0 else gable.start + gable.direction * gable.length
+    outer = inward - (front.start if side > 0 else front.start)
+    half_deep = np.array([outer[0] / 2, 0.0, 0.0])
+    up = np.array([0.0, 1.0, 0.0])
+    if gable.nearest > 0.5:
+        base = gable.rectangle(0, gable.length, 0, eaves)
+        peak = (base[2] + base[3]) / 2 + up * (ridge - eaves)
+        outline = np.stack([base[0], base[1], base[2], peak, base[3]])
+        painter.polygon(outline, wall, gable.depth, 0.72, claim=True)
+        _draw_windows(painter, _Wall(painter, base[0], base[1], eaves), 3.6, 0.33, False, 0.8, rng)
+    painter.polygon(
+        front.rectangle(0, front.length, 0, eaves), wall, front.depth, 0.92, claim=True, low_light=0.8
+    )
+    slope = front.rectangle(-0.3, front.length + 0.3, eaves, eaves)
+    slope[2:] += half_deep + up * (ridge - eaves)
+    painter.polygon(slope, roof, front.depth, 0.95, claim=True)
+    _draw_windows(
+        painter,
+        _Wall(painter, *front.rectangle(0, front.length, 0, 0)[:2], eaves),
+        3.2,
+        0.36,
+        False,
+        0.9,
+        rng,
+    )
+    door = rng.uniform(0.2, 0.7) * front.length
+    painter.polygon(
+        front.rectangle(door, door + 1.0, 0, 2.2), _SIGNS[int(rng.integers(len(_SIGNS)))], front.depth, 0.7
+    )
