@@ -17,6 +17,7 @@ INK, FAINT_INK, PAPER = (20, 20, 20), (95, 95, 95), (255, 255, 255)
 BAR = (0, 114, 178)  # Okabe and Ito's blue
 UNSURE_BAR = (213, 94, 0)  # Okabe and Ito's vermilion
 SMALLEST_WIDTH = 360
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_overlay(
@@ -133,7 +134,7 @@ def _draw_caption(width: int, question: str, answer: str, confidence: float, abs
     return panel
 
 
-def _draw_key(panel: Image.Image, font: ImageFont.FreeTypeFont, size: int, margin: int, top: int) -> None:
+def _draw_key(panel: Image.Image, font: Font, size: int, margin: int, top: int) -> None:
     """Draw what the colours mean into the panel's lower right corner, where there is room."""
     length = round(panel.width * 0.14)
     label = "attention"
@@ -146,7 +147,7 @@ def _draw_key(panel: Image.Image, font: ImageFont.FreeTypeFont, size: int, margi
     ImageDraw.Draw(panel).text((label_left, top - size * 0.15), label, font=font, fill=FAINT_INK)
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+def _wrap(text: str, font: Font, width: int) -> list[str]:
     """Break a text into lines no wider than `width` pixels; a word too long for a line is broken anywhere."""
     lines = [""]
     for word in " ".join(text.split()).split(" "):

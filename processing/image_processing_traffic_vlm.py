@@ -259,7 +259,7 @@ class TrafficVLMImageProcessor(BaseImageProcessor):
             picture, was_fraction = _load(image, min_size, input_data_format)
             if do_resize and picture.size != (size["width"], size["height"]):
                 picture = picture.resize((size["width"], size["height"]), resample)
-            pixels = np.asarray(picture, dtype=np.float32)
+            pixels: np.ndarray = np.asarray(picture, dtype=np.float32)
             if do_rescale:
                 pixels = pixels * scale
             elif was_fraction:

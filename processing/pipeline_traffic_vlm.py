@@ -6,6 +6,9 @@ fitted on held-out frames. A coordinate counts as right within 4% of the frame, 
 pixel. The alternatives are the decisions that the next most probable first words lead to.
 """
 
+# Every pipeline narrows the signatures of transformers' base class; that is how they are written.
+# mypy: disable-error-code="override,assignment"
+
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -47,6 +50,8 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
             None for a model without cross-attention.
     """
 
+    model: Any
+    processor: Any
     _load_processor = True
     _load_tokenizer = False
     _load_image_processor = False

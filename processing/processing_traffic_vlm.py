@@ -26,7 +26,7 @@ CHAT_TEMPLATE = (
 class TrafficVLMProcessorKwargs(ProcessingKwargs, total=False):
     """Keyword arguments of the processor; questions of different lengths are padded by default."""
 
-    _defaults = {"text_kwargs": {"padding": True}}  # noqa: RUF012 (the base class's convention)
+    _defaults = {"text_kwargs": {"padding": True}}  # type: ignore[misc] # noqa: RUF012 (transformers' way)
 
 
 class TrafficVLMProcessor(ProcessorMixin):
@@ -85,7 +85,9 @@ class TrafficVLMProcessor(ProcessorMixin):
         if text is None and images is None:
             raise ValueError("Give at least a question or a picture.")
         merged = self._merge_kwargs(
-            TrafficVLMProcessorKwargs, tokenizer_init_kwargs=self.tokenizer.init_kwargs, **kwargs
+            TrafficVLMProcessorKwargs,  # type: ignore[arg-type]
+            tokenizer_init_kwargs=self.tokenizer.init_kwargs,
+            **kwargs,
         )
         return_tensors = merged["text_kwargs"].pop("return_tensors", None)
         data: dict[str, Any] = {}
