@@ -512,6 +512,9 @@ def read(text: str, kind: str) -> str:
     raise ValueError(f"unknown kind of decision {kind!r}; choose one of {(*KINDS, 'five-way', 'text')}")
 
 
+_PLAIN = re.compile(r"(yes|no|safe|not|true|false)\b")
+
+
 def kind_of(answers: Iterable[str], tolerance: float = 0.02) -> str:
     """The kind of decision that a family asks for, found from its *labels* alone.
 
@@ -531,6 +534,8 @@ def kind_of(answers: Iterable[str], tolerance: float = 0.02) -> str:
         decided = set(readings) - {UNCLEAR, ABSTAIN, "none"}
         if kind == "count" and not any(_numbers_in(re.findall(r"[a-z]+|\d+", normalise(a))) for a in counts):
             continue  # "A car." can be read as one, but no label names a number
+        if kind == "yes/no" and not any(_PLAIN.match(normalise(a)) for a in counts):
+            continue  # "There is none." can be read as no, but no label says yes or no
         # A description holds a colour too: what tells the labels apart must survive the reading.
         kept = len(set(readings) - {UNCLEAR})
         is_long = sum(len(answer.split()) for answer in counts) > 6 * len(counts)

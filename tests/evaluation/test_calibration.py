@@ -1,0 +1,82 @@
+"""Calibration and abstention on answers whose truth is known by construction."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from traffic_vlm.evaluation import calibration as c
+from traffic_vlm.evaluation.metrics import PredictionError, frame_weights
+from traffic_vlm.evaluation.predict import TEMPERATURES
+
+
+def sure(n=20000, true_temperature=1.0, seed=0):
+    """Binary answers that are right exactly as often as their confidence at `true_temperature` says."""
+    rng = np.random.default_rng(seed)
+    logit = np.abs(rng.normal(0, 2, n))
+    correct = rng.random(n) < 1 / (1 + np.exp(-logit / true_temperature))
+    at = 1 / (1 + np.exp(-logit[:, None] / np.array(TEMPERATURES)))
+    return pd.DataFrame({"correct": correct, "confidences": list(at), "confidence": at[:, TEMPERATURES.index(1.0)]})
+
+
+def test_calibrated_answers_have_no_error_and_overconfident_ones_have():
+    table = sure()
+    confidence, correct = table["confidence"].to_numpy(), table["correct"].to_numpy()
+    assert c.expected_calibration_error(confidence, correct) < 0.015
+    assert c.expected_calibration_error(np.ones(len(table)), correct) == pytest.approx(1 - correct.mean(), abs=1e-6)
+    assert sum(row["n"] for row in c.reliability(confidence, correct)) == len(table)
+
+
+@pytest.mark.parametrize("temperature", [0.8, 1.0, 2.2])
+def test_the_temperature_is_found_again(temperature):
+    table = sure(true_temperature=temperature)
+    fitted = c.fit_temperature(table)
+    assert fitted == pytest.approx(temperature, rel=0.1)
+    confidence = c.at_temperature(table, fitted)
+    assert c.expected_calibration_error(confidence, table["correct"].to_numpy()) < 0.015
+
+
+def test_another_models_confidence_is_taken_as_it_is():
+    table = sure(100).drop(columns="confidences")
+    assert c.fit_temperature(table) == 1.0
+    assert (c.at_temperature(table, 3.0) == table["confidence"]).all()
+
+
+def test_risk_coverage_by_hand():
+    confidence = np.array([0.9, 0.8, 0.8, 0.6, 0.5])
+    correct = np.array([True, True, False, True, False])
+    coverage, risk = c.risk_coverage(confidence, correct)
+    assert coverage.tolist() == [0.2, 0.6, 0.8, 1.0]  # the two of equal confidence cannot be parted
+    assert risk == pytest.approx([0, 1 / 3, 1 / 4, 2 / 5])
+    assert c.coverage_at(confidence, correct, 0.26) == 0.8
+    assert c.coverage_at(confidence, correct, 0.0) == 0.2
+    assert c.coverage_at(confidence, ~correct, 0.0) == 0.0
+    assert c.threshold_for(confidence, correct, 0.26) == 0.6
+    assert c.threshold_for(confidence, np.zeros(5, bool), 0.26) is None
+
+
+def test_false_safe_counts_only_what_should_be_refused():
+    table = pd.DataFrame({"truth": ["no", "no", "yes", "no"], "decision": ["yes", "no", "yes", "yes"]})
+    assert c.false_safe(table, np.array([0.9, 0.8, 0.7, 0.1]), 0.75) == {"n": 2, "rate": 0.5, "coverage": 0.75}
+    assert c.false_safe(table[2:3], np.array([0.9]))["rate"] is None
+
+
+def test_a_threshold_is_chosen_on_one_split_and_reported_on_another():
+    tune, table = sure(4000, seed=1), sure(4000, seed=2)
+    result = c.abstention(tune, tune["confidence"].to_numpy(), table, table["confidence"].to_numpy(), 0.1)
+    assert result["risk"] == pytest.approx(0.1, abs=0.03)
+    assert 0 < result["coverage"] < 1
+    assert 0 < result["wrongly_refused"] < 1
+    hopeless = tune.assign(correct=False)
+    assert c.abstention(hopeless, tune["confidence"].to_numpy(), table, table["confidence"].to_numpy())["coverage"] == 0
+    with pytest.raises(PredictionError):
+        c.abstention(tune[:0], np.array([]), table, table["confidence"].to_numpy())
+
+
+def test_groups_that_are_too_small_are_left_out():
+    table = sure(60).assign(family=["turn_left"] * 50 + ["weather"] * 10, frame=np.arange(60) % 30, truth="no", decision="no")
+    groups = {"turn": ["turn_left"], "weather": ["weather"]}
+    (row,) = c.summarise(table, table["confidence"].to_numpy(), frame_weights(30), groups)
+    assert row["group"] == "turn"
+    assert set(row["coverage"]) == {"1%", "5%", "10%"}
+    assert row["false_safe"]["rate"] == 0.0
+    low, high = row["ece_interval"]
+    assert low <= high
