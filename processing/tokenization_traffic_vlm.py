@@ -61,7 +61,7 @@ def _learn_merges(texts: list[str], vocab_size: int) -> list[tuple[str, str]]:
     return [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
 
 
-def _choose_vocabulary(texts: list[str], vocab_size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _choose_vocabulary(texts: Counter[str], vocab_size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Pick the entries: special and location tokens, bytes, frequent whole words, then merges until full."""
     fixed = [*SPECIAL_TOKENS, *LOCATION_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     if vocab_size < len(fixed):
@@ -70,7 +70,10 @@ def _choose_vocabulary(texts: list[str], vocab_size: int) -> tuple[dict[str, int
         )
     vocab = {token: index for index, token in enumerate(fixed)}
     pre_tokenizer = _byte_level_pre_tokenizer()
-    counts = Counter(piece for text in texts for piece, _ in pre_tokenizer.pre_tokenize_str(text))
+    counts: Counter[str] = Counter()
+    for text, repeats in texts.items():
+        for word, _ in pre_tokenizer.pre_tokenize_str(text):
+            counts[word] += repeats
     words = sorted(
         (word for word, count in counts.items() if count > 1), key=lambda word: (-counts[word], word)
     )
@@ -80,7 +83,7 @@ def _choose_vocabulary(texts: list[str], vocab_size: int) -> tuple[dict[str, int
     for word in [word for word in words if word not in vocab][:room_for_words]:
         vocab[word] = len(vocab)
     merges = []
-    for left, right in _learn_merges(texts, vocab_size):
+    for left, right in _learn_merges(sorted(texts), vocab_size):
         # A merge's parts are bytes or earlier merges, so taking them in order keeps every part known.
         if left + right not in vocab:
             if len(vocab) == vocab_size:
@@ -105,10 +108,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> TrafficVLMT
     Raises:
         ValueError: If `vocab_size` leaves no room for the fixed entries, or there are no texts.
     """
-    texts = sorted(texts)
-    if not texts:
+    counted = Counter(texts)
+    if not counted:
         raise ValueError("There is no text to train a tokenizer on.")
-    vocab, merges = _choose_vocabulary(texts, vocab_size)
+    vocab, merges = _choose_vocabulary(counted, vocab_size)
     backend = Tokenizer(models.BPE(vocab=vocab, merges=merges, ignore_merges=True))
     backend.pre_tokenizer = _byte_level_pre_tokenizer()
     backend.decoder = decoders.ByteLevel()
