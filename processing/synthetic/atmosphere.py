@@ -54,16 +54,25 @@ class Atmosphere:
         """How strongly the own headlights light a thing `depth` metres ahead (0 in daylight)."""
         return 0.62 / (1.0 + (depth / 13.0) ** 2) if self.dark else 0.0
 
-    def shade(self, rgb: Sequence[float], depth: float, light: float = 1.0) -> tuple[int, int, int]:
-        """A daylight colour (0 to 255) as it looks at `depth` metres when `light` falls on it."""
+    def shade(
+        self, rgb: Sequence[float], depth: float, light: float = 1.0, beam: float = 1.0
+    ) -> tuple[int, int, int]:
+        """A daylight colour (0 to 255) as it looks at `depth` metres.
+
+        Args:
+            rgb: The colour at noon.
+            depth: Metres of air in between.
+            light: Daylight that falls on it, 1 for a surface that faces the sky.
+            beam: Share of the own headlights that reaches it.
+        """
         clear = self.clarity(depth)
-        own = self.headlights(depth)
-        shaded = (
-            channel * (ambient * light + own) * clear + haze * (1.0 - clear)
-            for channel, ambient, haze in zip(rgb, self.ambient, self.haze, strict=True)
-        )
-        red, green, blue = (min(255, max(0, int(value))) for value in shaded)
-        return red, green, blue
+        own = self.headlights(depth) * beam
+        fog = 1.0 - clear
+        ambient, haze = self.ambient, self.haze
+        red = rgb[0] * (ambient[0] * light + own) * clear + haze[0] * fog
+        green = rgb[1] * (ambient[1] * light + own) * clear + haze[1] * fog
+        blue = rgb[2] * (ambient[2] * light + own) * clear + haze[2] * fog
+        return min(255, int(red)), min(255, int(green)), min(255, int(blue))
 
     def tint(self, depth: float, frost: float = 0.0) -> skia.ColorFilter:
         """What `shade` does to a colour, for whole pictures; `frost` whitens them first."""

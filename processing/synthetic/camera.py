@@ -14,6 +14,7 @@ import numpy as np
 
 FRAME_WIDTH = 1280
 FRAME_HEIGHT = 720
+_MIDDLE = np.array([FRAME_WIDTH / 2, FRAME_HEIGHT / 2])
 NEAR = 0.35  # metres; what lies nearer than this is cut off
 
 
@@ -46,6 +47,10 @@ class Camera:
         sin_roll, cos_roll = math.sin(self.roll), math.cos(self.roll)
         return np.stack([cos_roll * right - sin_roll * down, sin_roll * right + cos_roll * down, ahead])
 
+    @cached_property
+    def _shift(self) -> np.ndarray:
+        return -self.rotation @ self.position
+
     @property
     def position(self) -> np.ndarray:
         """Camera centre in the world, shape ``(3,)``."""
@@ -58,12 +63,11 @@ class Camera:
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
         """World points ``(..., 3)`` to camera coordinates ``(..., 3)``; the last value is the depth in metres."""
-        return (np.asarray(points, dtype=np.float64) - self.position) @ self.rotation.T
+        return points @ self.rotation.T + self._shift
 
     def to_pixels(self, camera_points: np.ndarray) -> np.ndarray:
         """Camera coordinates ``(..., 3)`` in front of the lens to pixels ``(..., 2)``."""
-        scaled = camera_points[..., :2] * (self.focal / camera_points[..., 2:3])
-        return scaled + np.array([FRAME_WIDTH / 2, FRAME_HEIGHT / 2])
+        return camera_points[..., :2] * (self.focal / camera_points[..., 2:3]) + _MIDDLE
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """World points ``(..., 3)`` to pixels ``(..., 2)`` and depths ``(...)``; behind the lens a depth is < NEAR."""
@@ -76,11 +80,12 @@ class Camera:
 
 def clip_near(points: np.ndarray) -> np.ndarray:
     """Cut a polygon in camera coordinates ``(n, 3)`` at the near plane (Sutherland and Hodgman, 1974)."""
-    inside = points[:, 2] >= NEAR
-    if inside.all():
+    depths = points[:, 2].tolist()
+    if min(depths) >= NEAR:
         return points
-    if not inside.any():
+    if max(depths) < NEAR:
         return points[:0]
+    inside = [depth >= NEAR for depth in depths]
     kept = []
     for i in range(len(points)):
         current, following = points[i], points[(i + 1) % len(points)]

@@ -21,6 +21,7 @@ GROUND = 0
 OWN_CAR = 254
 SCENERY = 255
 MAX_OBJECTS = 250
+ROUNDED_REACH = 60.0  # metres: beyond, corners are smaller than a pixel
 
 
 @dataclass
@@ -91,6 +92,8 @@ class Painter:
         self.glows: list[Glow] = []
         self.owner = GROUND
         self.current: Drawn | None = None
+        self.beam = 1.0  # share of the own headlights that reaches what is being drawn
+        self.lamplight = 1.0  # how much street lamps brighten it
 
     # --- whose pixels these are
 
@@ -135,28 +138,29 @@ class Painter:
             paint.setStrokeJoin(skia.Paint.kRound_Join)
         self.owner_canvas.drawPath(path, paint)
         if self.current is not None and len(points):
-            low, high = points.min(0) - stroke / 2, points.max(0) + stroke / 2
-            extent = self.current.extent
-            extent[0], extent[1] = min(extent[0], float(low[0])), min(extent[1], float(low[1]))
-            extent[2], extent[3] = max(extent[2], float(high[0])), max(extent[3], float(high[1]))
+            columns, rows = points[:, 0].tolist(), points[:, 1].tolist()
+            half, extent = stroke / 2, self.current.extent
+            extent[0], extent[1] = min(extent[0], min(columns) - half), min(extent[1], min(rows) - half)
+            extent[2], extent[3] = max(extent[2], max(columns) + half), max(extent[3], max(rows) + half)
 
     # --- drawing
 
     def colour(self, rgb: Colour, depth: float, light: float = 1.0, alpha: float = 1.0) -> int:
         """A daylight colour as the lens sees it at some depth, as Skia's 32-bit value."""
-        red, green, blue = self.air.shade(rgb, depth, light)
+        red, green, blue = self.air.shade(rgb, depth, light * self.lamplight, self.beam)
         return skia.ColorSetARGB(int(255 * alpha), red, green, blue)
 
     def outline(self, points: np.ndarray) -> tuple[skia.Path, np.ndarray]:
         """The projected outline of a world polygon ``(n, 3)``: a path and its pixels ``(m, 2)``, maybe empty."""
-        seen = clip_near(self.camera.to_camera(points))
-        if self.current is not None and len(seen) != len(points):
+        corners = self.camera.to_camera(points)
+        seen = clip_near(corners)
+        if self.current is not None and seen is not corners:
             self.current.cut = True
-        pixels = self.camera.to_pixels(seen) if len(seen) else np.zeros((0, 2))
-        pixels = np.clip(pixels, -20000, 20000)
         path = skia.Path()
-        if len(pixels) >= 3:
-            path.addPoly([skia.Point(x, y) for x, y in pixels.tolist()], True)
+        if len(seen) < 3:
+            return path, np.zeros((0, 2))
+        pixels = self.camera.to_pixels(seen)
+        path.addPoly([skia.Point(x, y) for x, y in pixels.tolist()], True)
         return path, pixels
 
     def polygon(
@@ -178,7 +182,8 @@ class Painter:
             return
         paint = skia.Paint(AntiAlias=True, Color=self.colour(rgb, depth, light, alpha))
         if low_light is not None:
-            top, bottom = float(pixels[:, 1].min()), float(pixels[:, 1].max())
+            rows = pixels[:, 1].tolist()
+            top, bottom = min(rows), max(rows)
             ends = [self.colour(rgb, depth, light, alpha), self.colour(rgb, depth, low_light, alpha)]
             paint.setShader(
                 skia.GradientShader.MakeLinear([skia.Point(0, top), skia.Point(0, bottom + 0.5)], ends)
@@ -194,7 +199,7 @@ class Painter:
         Bodies are made of flat faces; cutting all of them along one rounded outline takes the edge off.
         """
         pixels, depths = self.camera.project(points)
-        if (depths < NEAR).any():
+        if (depths < NEAR).any() or depth > ROUNDED_REACH:
             yield
             return
         sharp = skia.Path()

@@ -90,8 +90,10 @@ class Road:
 
     def place(self, s: np.ndarray | float, d: np.ndarray | float, y: np.ndarray | float = 0.0) -> np.ndarray:
         """Road coordinates and height to world points ``(..., 3)``: the road bends like a parabola."""
-        s, d, y = np.broadcast_arrays(np.asarray(s, float), np.asarray(d, float), np.asarray(y, float))
-        return np.stack([d - self.ego_offset + 0.5 * self.curvature * s * np.abs(s), y, s], axis=-1)
+        x = d - self.ego_offset + 0.5 * self.curvature * s * np.abs(s)
+        points = np.empty((*np.shape(x + y), 3))
+        points[..., 0], points[..., 1], points[..., 2] = x, y, s
+        return points
 
     def direction(self, s: float) -> float:
         """Angle of the road at `s`, in radians to the right of straight ahead."""

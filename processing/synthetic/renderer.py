@@ -16,12 +16,21 @@ from PIL import Image
 from .atmosphere import make_atmosphere
 from .buildings import draw_building
 from .camera import FRAME_HEIGHT, FRAME_WIDTH
-from .effects import develop, draw_bonnet, draw_glows, draw_precipitation
-from .ground import draw_ground, draw_sky, drivable_mask
+from .drivable import drivable_mask
+from .effects import (
+    develop,
+    draw_bonnet,
+    draw_glows,
+    draw_precipitation,
+    draw_windscreen,
+    reflect_in_wet_road,
+)
+from .ground import draw_ground
 from .layout import sample_layout
 from .painter import Drawn, Painter
 from .people import draw_bicycle, draw_motorcycle, draw_person
 from .plan import Actor, Layout
+from .sky import draw_sky
 from .street import (
     draw_barrier,
     draw_bin,
@@ -105,13 +114,17 @@ def render_scene(seed: int, size: tuple[int, int] = (512, 288)) -> RenderedScene
     layout = sample_layout(seed)
     rng = np.random.default_rng([seed, 100])
     painter = Painter(layout.camera, make_atmosphere(layout.weather, layout.timeofday, rng), size)
-    draw_sky(painter)
+    draw_sky(painter, rng)
     draw_ground(painter, layout, rng)
+    lamps = _lamp_places(layout)
     for actor in _far_to_near(layout):
+        _light_up(painter, layout, actor, lamps)
         _DRAW[actor.kind](painter, actor, layout)
     draw_glows(painter)
+    reflect_in_wet_road(painter)
     draw_precipitation(painter, rng)
     draw_bonnet(painter, rng)
+    draw_windscreen(painter, rng)
     painter.count_visible()
     pixels = develop(painter.pixels[..., :3], painter.air.dark, rng)
     return RenderedScene(
@@ -128,6 +141,23 @@ def _far_to_near(layout: Layout) -> list[Actor]:
         return float(np.hypot(point[0], point[2]))
 
     return sorted(layout.actors, key=distance, reverse=True)
+
+
+def _lamp_places(layout: Layout) -> np.ndarray:
+    """Where the street lamps stand, ``(lamps, 3)``."""
+    places = [layout.road.place(actor.s, actor.d) for actor in layout.actors if actor.kind == "lamp"]
+    return np.array(places).reshape(-1, 3)
+
+
+def _light_up(painter: Painter, layout: Layout, actor: Actor, lamps: np.ndarray) -> None:
+    """At night, set how much of the own headlights and of the street lamps reaches an actor."""
+    if not painter.air.dark:
+        return
+    place = layout.road.place(actor.s, actor.d)
+    angle = np.arctan2(place[0], max(float(place[2]), 0.5))
+    painter.beam = float(np.exp(-((angle / 0.4) ** 2)))
+    far = ((lamps - place) ** 2).sum(1) if len(lamps) else np.array([1e6])
+    painter.lamplight = 0.8 + float((2.2 / (1.0 + far / 40.0)).sum())
 
 
 def _record(seed: int, layout: Layout, painter: Painter) -> dict:

@@ -92,11 +92,10 @@ def draw_lamp(painter: Painter, actor: Actor, layout: Layout) -> None:
     painter.begin()
     painter.strokes([np.stack([foot, top, head])], 0.14, _METAL, depth, 0.8, claim=True)
     painter.strokes([np.stack([head, head - np.array([side * 0.5, 0.0, 0.0])])], 0.2, _METAL, depth, 0.7)
-    painter.end()
     if painter.air.dark:
-        tone = lamp_colour(layout)
-        painter.disc(head, 0.22, tone, emits=True)
-        painter.glow(head, 2.4, tone, 0.95)
+        painter.disc(head, 0.2, (255, 240, 214), emits=True)
+        painter.glow(head, 2.6, lamp_colour(layout), 1.0)
+    painter.end()
 
 
 def lamp_head(foot: np.ndarray, actor: Actor) -> np.ndarray:

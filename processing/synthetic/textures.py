@@ -37,20 +37,6 @@ def asphalt() -> skia.Image:
     pixels = np.zeros((512, 512, 4), np.uint8)
     pixels[..., :3] = np.where(rough > 0, 255, 0)[..., None]
     pixels[..., 3] = np.clip(np.abs(rough), 0, 90)
-    surface = skia.Surface(pixels)
-    canvas = surface.getCanvas()
-    for _ in range(9):  # cracks sealed with tar
-        path = skia.Path()
-        x, y = rng.uniform(0, 512, 2)
-        path.moveTo(x, y)
-        for _ in range(12):
-            x, y = x + rng.normal(0, 14), y + rng.normal(6, 14)
-            path.lineTo(x, y)
-        paint = skia.Paint(
-            AntiAlias=True, Style=skia.Paint.kStroke_Style, StrokeWidth=float(rng.uniform(1, 2.4))
-        )
-        paint.setColor(skia.ColorSetARGB(110, 0, 0, 0))
-        canvas.drawPath(path, paint)
     straight = pixels.astype(np.float32)
     straight[..., :3] *= straight[..., 3:] / 255  # Skia wants colours multiplied by their opacity
     return skia.Image.fromarray(straight.astype(np.uint8), skia.kRGBA_8888_ColorType).withDefaultMipmaps()
@@ -84,16 +70,18 @@ def leafy_tree(kind: int) -> skia.Image:
         for _ in range(14)
     ]
     lumps.sort(key=lambda lump: -lump[1])
+    for x, y, radius in lumps:
+        canvas.drawCircle(x, y, radius * 0.85, skia.Paint(AntiAlias=True, Color=skia.ColorSetRGB(38, 50, 28)))
     hue = np.array([[70, 94, 44], [84, 108, 50], [62, 84, 50], [96, 104, 48]][kind % 4], dtype=float)
     for x, y, radius in lumps:
-        for _ in range(60):
+        for _ in range(110):
             angle, far = rng.uniform(0, 2 * math.pi), radius * math.sqrt(rng.uniform(0, 1))
-            light = 0.62 + 0.42 * (-math.sin(angle) * far / radius * -1 < 0) * rng.uniform(0.3, 1.0)
+            light = 0.62 + 0.42 * (math.sin(angle) < 0) * rng.uniform(0.3, 1.0)  # the sun is above
             light *= 1.12 - 0.4 * (y + math.sin(angle) * far) / SPRITE
             red, green, blue = (min(255, int(c * light * rng.uniform(0.85, 1.15))) for c in hue)
             paint = skia.Paint(AntiAlias=True, Color=skia.ColorSetRGB(red, green, blue))
             at_x, at_y = x + math.cos(angle) * far, y + math.sin(angle) * far
-            canvas.drawOval(skia.Rect.MakeXYWH(at_x, at_y, rng.uniform(3, 8), rng.uniform(2.5, 6)), paint)
+            canvas.drawOval(skia.Rect.MakeXYWH(at_x, at_y, rng.uniform(4, 9), rng.uniform(3, 7)), paint)
     return surface.makeImageSnapshot().withDefaultMipmaps()
 
 

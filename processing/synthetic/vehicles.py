@@ -7,14 +7,17 @@ A profile is a list of (along, height) points, rear bumper first, over the roof 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .camera import FRAME_WIDTH, NEAR
 from .painter import Colour, Painter
 from .plan import Actor, Layout
 
 Point = tuple[float, float]
+Numbers = float | Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -168,13 +171,11 @@ class _Placed:
     """A vehicle's own axes (across, height, along) in the world, and where the camera is in them."""
 
     def __init__(self, painter: Painter, centre: np.ndarray, heading: float):
-        self.right = np.array([math.cos(heading), 0.0, -math.sin(heading)])
-        self.ahead = np.array([math.sin(heading), 0.0, math.cos(heading)])
+        cos, sin = math.cos(heading), math.sin(heading)
+        self.axes = np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
         self.centre = centre
-        offset = painter.camera.position - centre
-        self.camera_across = float(offset @ self.right)
-        self.camera_along = float(offset @ self.ahead)
-        self.camera_height = float(offset[1])
+        offset = self.axes @ (painter.camera.position - centre)
+        self.camera_across, self.camera_height, self.camera_along = offset.tolist()
         self.depth = max(1.0, float(painter.camera.to_camera(centre)[2]))
 
     @property
@@ -184,12 +185,7 @@ class _Placed:
 
     def world(self, local: np.ndarray) -> np.ndarray:
         """Local points ``(..., 3)`` as (across, height, along) to world points."""
-        return (
-            self.centre
-            + local[..., 0:1] * self.right
-            + local[..., 1:2] * np.array([0.0, 1.0, 0.0])
-            + local[..., 2:3] * self.ahead
-        )
+        return self.centre + local @ self.axes
 
 
 def draw_vehicle(painter: Painter, actor: Actor, layout: Layout) -> None:
@@ -198,6 +194,8 @@ def draw_vehicle(painter: Painter, actor: Actor, layout: Layout) -> None:
     model = MODELS[actor.model]
     paint = model.paints[int(rng.integers(len(model.paints)))]
     placed = _Placed(painter, layout.road.place(actor.s, actor.d), actor.heading)
+    if _out_of_sight(painter, placed, model):
+        return
     _draw_shadow(painter, placed, model)
     painter.begin(model.category)
     _draw_tyre_treads(painter, placed, model)
@@ -221,26 +219,39 @@ def draw_vehicle(painter: Painter, actor: Actor, layout: Layout) -> None:
     painter.end()
 
 
-def _half_width(hull: Hull, share: np.ndarray | float) -> np.ndarray:
-    above_belt = np.clip((np.asarray(share) - hull.belt) / max(1e-6, 1.0 - hull.belt), 0, 1)
-    return hull.width / 2 * (1.0 - (1.0 - hull.lean) * above_belt)
+def _out_of_sight(painter: Painter, placed: _Placed, model: Model) -> bool:
+    """True when the vehicle's surrounding sphere is behind the lens or beside the frame."""
+    start, end = _ends(model)
+    radius = (end - start) / 2 + 1.0
+    across, _, ahead = painter.camera.to_camera(placed.centre)
+    edge = FRAME_WIDTH / 2 / painter.camera.focal
+    return bool(ahead + radius < NEAR or abs(across) - radius > edge * (ahead + radius))
 
 
-def _on_hull(
-    hull: Hull, along: np.ndarray | float, share: np.ndarray | float, side: np.ndarray | float
-) -> np.ndarray:
-    """Points ``(n, 3)`` on the hull: shares of its length and height, side from -1 to 1 of its width there."""
-    along, share, side = np.broadcast_arrays(np.asarray(along, float), share, side)
-    height = hull.bottom + share * (hull.height - hull.bottom)
-    return np.stack(
-        [side * _half_width(hull, share), height, hull.start + (along + 0.5) * hull.length], axis=-1
+def _on_hull(hull: Hull, along: Numbers, share: Numbers, side: Numbers) -> np.ndarray:
+    """Points ``(n, 3)`` on the hull: shares of its length and height, side from -1 to 1 of its width there.
+
+    Each is a number or a sequence; plain floats, because arrays of four are slower than loops.
+    """
+    count = max(1 if isinstance(value, float) else len(value) for value in (along, share, side))
+    rows = zip(
+        *([value] * count if isinstance(value, float) else value for value in (along, share, side)),
+        strict=True,
     )
+    points = []
+    for a, y, x in rows:
+        above_belt = min(max((y - hull.belt) / max(1e-6, 1.0 - hull.belt), 0.0), 1.0)
+        half = hull.width / 2 * (1.0 - (1.0 - hull.lean) * above_belt)
+        points.append(
+            (x * half, hull.bottom + y * (hull.height - hull.bottom), hull.start + (a + 0.5) * hull.length)
+        )
+    return np.array(points)
 
 
 def _outline(hull: Hull) -> np.ndarray:
     """All corners of the hull in local axes ``(2 * corners, 3)``."""
-    profile = np.array(hull.profile)
-    return np.concatenate([_on_hull(hull, profile[:, 0], profile[:, 1], side) for side in (-1.0, 1.0)])
+    along, share = zip(*hull.profile, strict=True)
+    return np.concatenate([_on_hull(hull, along, share, side) for side in (-1.0, 1.0)])
 
 
 def _ends(model: Model) -> tuple[float, float]:
@@ -265,16 +276,15 @@ def _draw_shadow(painter: Painter, placed: _Placed, model: Model) -> None:
 
 def _draw_faces(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour) -> None:
     """Fill the faces across the width that look at the camera: boot, rear window, roof, windscreen, bonnet ..."""
-    profile = np.array(hull.profile)
-    corners = [_on_hull(hull, profile[:, 0], profile[:, 1], side) for side in (-1.0, 1.0)]
-    height, along = corners[0][:, 1], corners[0][:, 2]
+    shares_along, shares_up = zip(*hull.profile, strict=True)
+    corners = [_on_hull(hull, shares_along, shares_up, side) for side in (-1.0, 1.0)]
+    height, along = corners[0][:, 1].tolist(), corners[0][:, 2].tolist()
     faces = []
-    for i in range(len(profile) - 1):
-        normal = np.array([height[i] - height[i + 1], along[i + 1] - along[i]])  # (along, height), outwards
-        normal = normal / (np.linalg.norm(normal) + 1e-9)
-        to_camera = np.array([placed.camera_along - along[i], placed.camera_height - height[i]])
-        if normal @ to_camera > 0:
-            faces.append((abs((along[i] + along[i + 1]) / 2 - placed.camera_along), i, float(normal[1])))
+    for i in range(len(along) - 1):
+        back, up = height[i] - height[i + 1], along[i + 1] - along[i]  # the outward normal
+        if back * (placed.camera_along - along[i]) + up * (placed.camera_height - height[i]) > 0:
+            upward = up / (math.hypot(back, up) + 1e-9)
+            faces.append((abs((along[i] + along[i + 1]) / 2 - placed.camera_along), i, upward))
     for _, i, upward in sorted(faces, reverse=True):
         quad = np.stack([corners[0][i], corners[0][i + 1], corners[1][i + 1], corners[1][i]])
         light = 0.74 + 0.34 * upward
@@ -293,25 +303,20 @@ def _draw_flank(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour, mode
     if abs(placed.camera_across) < hull.width * 0.4:
         return
     side, depth = placed.near_side, placed.depth
-    profile = np.array(hull.profile)
-    face = _on_hull(hull, profile[:, 0], profile[:, 1], side)
+    face = _on_hull(hull, *zip(*hull.profile, strict=True), side)
     painter.polygon(placed.world(face), rgb, depth, 0.95, claim=True, low_light=0.58)
-    sill = _on_hull(hull, np.array([-0.5, 0.5, 0.5, -0.5]), np.array([0.0, 0.0, 0.1, 0.1]), side)
+    sill = _on_hull(hull, (-0.5, 0.5, 0.5, -0.5), (0.0, 0.0, 0.1, 0.1), side)
     painter.polygon(placed.world(sill), _BLACK, depth, 1.0, alpha=0.75)
     for window in hull.side_glass:
-        shape = np.array(window)
-        glass = _on_hull(hull, shape[:, 0], shape[:, 1], side)
+        glass = _on_hull(hull, *zip(*window, strict=True), side)
         painter.polygon(placed.world(glass), _GLASS, depth, 0.95, low_light=0.6)
     if depth > 22 or not hull.side_glass:
         return
     if model.category == "car":
         doors = [-0.24, -0.02, 0.19]
-        lines = [placed.world(_on_hull(hull, np.array([a, a]), np.array([0.12, 0.62]), side)) for a in doors]
+        lines = [placed.world(_on_hull(hull, a, (0.12, 0.62), side)) for a in doors]
         painter.strokes(lines, 0.012, _BLACK, depth)
-        handles = [
-            placed.world(_on_hull(hull, np.array([a, a + 0.035]), np.array([0.54, 0.54]), side))
-            for a in (-0.08, 0.10)
-        ]
+        handles = [placed.world(_on_hull(hull, (a, a + 0.035), 0.54, side)) for a in (-0.08, 0.10)]
         painter.strokes(handles, 0.03, _BLACK, depth)
 
 
@@ -358,7 +363,7 @@ def _draw_mirrors(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour) ->
     if placed.depth > 30:
         return
     for side in (-1.0, 1.0):
-        root = _on_hull(hull, 0.17, 0.66, side)
+        root = _on_hull(hull, 0.17, 0.66, side)[0]
         across = root[0] + side * np.array([0.0, 0.17, 0.17, 0.0])
         height = root[1] + np.array([0.0, 0.0, 0.13, 0.13])
         painter.polygon(
@@ -368,7 +373,7 @@ def _draw_mirrors(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour) ->
 
 def _panel(hull: Hull, along: float, x1: float, x2: float, y1: float, y2: float) -> np.ndarray:
     """A rectangle on the rear or front face ``(4, 3)``, in shares of half the width and of the height."""
-    return _on_hull(hull, along, np.array([y1, y1, y2, y2]), np.array([x1, x2, x2, x1]))
+    return _on_hull(hull, along, (y1, y1, y2, y2), (x1, x2, x2, x1))
 
 
 def _draw_rear(
