@@ -1,38 +1,95 @@
 """Builds the question data set from a BDD100K release folder, or from synthetic scenes.
 
 python scripts/build_dataset.py --bdd100k-root R --output D [--splits train val]
+python scripts/build_dataset.py --synthetic N --output D
 """
 
 import argparse
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 from tqdm import tqdm
-from traffic_vlm.processing.bdd100k.dataset import BuildOptions, build
+from traffic_vlm.processing.bdd100k.build import BuildOptions, build
+from traffic_vlm.processing.bdd100k.dataset import PRESETS, Filters
+from traffic_vlm.processing.bdd100k.hub import push
+from traffic_vlm.processing.bdd100k.scene import CATEGORIES, PLACES, TIMES_OF_DAY, WEATHERS
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parses the command line, builds, prints the report; returns the exit code."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--bdd100k-root", type=Path, required=True, help="folder with images/ and labels/")
-    parser.add_argument("--output", type=Path, required=True, help="new folder for the data set")
-    parser.add_argument("--splits", nargs="+", default=["train", "val"])
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--bdd100k-root", type=Path, metavar="R", help="folder with images/ and labels/")
+    source.add_argument("--synthetic", type=int, metavar="N", help="render N scenes instead")
+    parser.add_argument("--output", type=Path, required=True, metavar="D", help="new folder for the data set")
+    parser.add_argument("--splits", nargs="+", default=["train", "val"], help="splits of the release to read")
+    parser.add_argument("--labels", type=Path, help="label file or folder, if it is not in the usual place")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=1)
-    args = parser.parse_args(arguments)
-    options = BuildOptions(seed=args.seed, splits=tuple(args.splits))
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--ray", action="store_true", help="run the shards on Ray (needs the package ray)")
+    keep = parser.add_argument_group("frames to keep")
+    keep.add_argument("--preset", choices=sorted(PRESETS))
+    keep.add_argument("--weather", nargs="+", default=[], choices=WEATHERS, metavar="W")
+    keep.add_argument("--timeofday", nargs="+", default=[], choices=TIMES_OF_DAY, metavar="T")
+    keep.add_argument("--scene", nargs="+", default=[], choices=PLACES, metavar="S")
+    keep.add_argument("--category", nargs="+", default=[], choices=CATEGORIES, metavar="C")
+    parser.add_argument("--push-to-hub", metavar="REPO", help="afterwards, push the data set to the Hub")
+    parser.add_argument("--private", action="store_true", help="push to a private repository")
+    return parser.parse_args(arguments)
+
+
+def filters(args: argparse.Namespace) -> Filters:
+    """The preset, narrowed or replaced by what is given explicitly."""
+    preset = PRESETS.get(args.preset, Filters())
+    names = ("weather", "timeofday", "scene", "category")
+    return Filters(**{name: tuple(getattr(args, name)) or getattr(preset, name) for name in names})
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Renders if asked to, builds, pushes if asked to."""
+    engine = None
+    if args.ray:
+        from traffic_vlm.processing.bdd100k.scale_out import run_on_ray as engine
+    options = BuildOptions(
+        seed=args.seed,
+        source="bdd100k" if args.bdd100k_root else "synthetic",
+        splits=tuple(args.splits),
+        filters=filters(args),
+        labels=args.labels,
+    )
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        tqdm(unit=" frames", desc="building", disable=None) as bar,
+    ):
+        root = args.bdd100k_root
+        if root is None:
+            from traffic_vlm.processing.synthetic import render_dataset
+
+            root = Path(folder)
+            render_dataset(root, args.synthetic, seed=args.seed)
+        report = build(root, args.output, options, args.workers, bar.update, engine)
+    if args.push_to_hub:
+        push(args.output, args.push_to_hub, args.private)
+    return report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command, prints the report; returns the exit code."""
+    args = parse(arguments)
     try:
-        with tqdm(unit=" frames", desc="building", disable=None) as bar:
-            report = build(args.bdd100k_root, args.output, options, args.workers, bar.update)
-    except (ValueError, OSError) as error:
+        report = run(args)
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for kind, number in report["problems"].items():
         print(f"{kind}: {number}")
     for split, number in report["frames"].items():
-        print(f"{split}: {number} frames")
+        print(f"{split}: {number} frames, {report['questions'].get(split, 0)} questions")
+    print(f"leaking families: {', '.join(report['leaking']) or 'none'}")
     return 0
 
 

@@ -1,7 +1,8 @@
 """Question families: each is a small pure function from a scene to facts, and one line in the registry.
 
 A family yields a `Fact` for what the labels decide and an `Undecidable` for what they do not. It never
-guesses: a missing label is unknown, a borderline case is left out. All rules are symmetric in left and right.
+guesses: a missing label is unknown, a borderline case is left out. All rules are symmetric in left and
+right.
 """
 
 import random

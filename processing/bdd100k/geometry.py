@@ -4,11 +4,12 @@ Assumptions, all of them symmetric in left and right:
 
 * The camera looks along the road from about 1.4 m above it, horizon near 0.47 of the frame's height, focal
   length about 0.8 of its width. On a flat road a thing that touches the ground at height `y` (a fraction,
-  from the top) is then about 2 / (y - 0.47) metres away: 0.60 is 15 m, 0.54 is 30 m, 0.51 is 50 m. Hills and
-  camera pitch move this, so most thresholds have a band around them in which a question is left undecided,
-  and the lane questions are undecided when the road plainly does not end near that horizon.
+  from the top) is then about 2 / (y - 0.47) metres away: 0.60 is 15 m, 0.54 is 30 m, 0.51 is 50 m. Hills
+  and camera pitch move this, so most thresholds have a band around them in which a question is left
+  undecided, and the lane questions are undecided when the road plainly does not end near that horizon.
 * The corridor ahead is the trapezoid (0.40, 0.45), (0.60, 0.45), (0.95, 1), (0.05, 1).
-* The ego lane is the region labelled "direct". "Alternative" regions beside it are the lane on that side (it
+* The ego lane is the region labelled "direct". "Alternative" regions beside it are the lane on that side
+(it
   may be several lanes). Drivable regions stop where a vehicle stands: the middle of a vehicle's bottom edge
   touches the upper end of its lane's region, it does not lie inside it.
 * What is behind or beside the camera is not in the frame and is not judged.
@@ -148,8 +149,8 @@ class Lanes:
 def find_lanes(drivable: np.ndarray | None) -> Lanes | None:
     """Splits a drivable grid into the ego lane and the lanes left and right of it.
 
-    In a row that the ego lane crosses, an alternative cell belongs to the side of the lane's middle on which
-    it lies; elsewhere to the side of a line from there to the vanishing point.
+    In a row that the ego lane crosses, an alternative cell belongs to the side of the lane's middle on
+    which it lies; elsewhere to the side of a line from there to the vanishing point.
 
     Args:
         drivable: uint8 `(90, 160)` or `None`.

@@ -1,7 +1,7 @@
 """One vocabulary out of the release's three label formats, and repair of bad values.
 
-What is plainly meant is repaired (swapped corners, a box that reaches over the frame's edge); what cannot be
-meant is dropped (NaN, an empty box, an unknown category). Both are counted by kind.
+What is plainly meant is repaired (swapped corners, a box that reaches over the frame's edge); what cannot
+be meant is dropped (NaN, an empty box, an unknown category). Both are counted by kind.
 """
 
 import math
@@ -72,13 +72,37 @@ def attributes(record: Mapping[str, Any]) -> dict[str, str | None]:
     return {name: given.get(name) if given.get(name) in values else None for name, values in known.items()}
 
 
+FRAME_WIDTH, FRAME_HEIGHT = 1280, 720
+"""Size in pixels on which the release's labels are drawn, whatever the size of the picture files."""
+
+
+def frame_size(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Width and height in pixels of the frame that a record's labels were drawn on.
+
+    Scalabel's optional "size" (or "imageSize") is believed when it is there; the release's own size is
+    1280x720.
+
+    Raises:
+        ValueError: A given size is not two positive numbers.
+    """
+    given = record.get("size") or record.get("imageSize") or {}
+    try:
+        width, height = float(given.get("width", FRAME_WIDTH)), float(given.get("height", FRAME_HEIGHT))
+    except (AttributeError, TypeError):
+        raise ValueError(f"frame size {str(given)[:40]} is not two numbers") from None
+    if not (0 < width < math.inf and 0 < height < math.inf):
+        raise ValueError(f"frame size {width}x{height} is not positive")
+    return width, height
+
+
 def scene_objects(
     labels: list[Any], width: float, height: float, name: str, problems: Problems
 ) -> tuple[SceneObject, ...]:
     """The usable boxes of a frame.
 
     Args:
-        labels: Entries with `category`, `box2d` and perhaps `attributes`; entries without a box are ignored.
+        labels: Entries with `category`, `box2d` and perhaps `attributes`; entries without a box are
+            ignored.
         width: Width in pixels of the frame that the boxes were drawn on.
         height: Its height.
         name: The frame's name, for the report.

@@ -20,7 +20,8 @@ def mirror_text(text: str) -> str:
     """Exchanges left and right, and mirrors boxes written as `<loc y1><loc x1><loc y2><loc x2>`.
 
     Location values are snapped to multiples of 8 of 1023 (see `geometry.location_tokens`), so the mirrored
-    value is 1024 minus the value: snapping and mirroring commute, and 0 and 1024 meet the ends of the scale.
+    value is 1024 minus the value: snapping and mirroring commute, and 0 and 1024 meet the ends of the
+    scale.
     """
     return _LOCATIONS.sub(_mirror_locations, _SIDE.sub(_other_side, text))
 
