@@ -9,8 +9,10 @@ pixel. The alternatives are the decisions that the next most probable first word
 # Every pipeline narrows the signatures of transformers' base class; that is how they are written.
 # mypy: disable-error-code="override,assignment"
 
+import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,18 @@ MAX_NEW_TOKENS = 32
 ABSTAIN_THRESHOLD = 0.5
 SMALLEST_ALTERNATIVE = 0.005
 LOCATION_TOLERANCE = 41  # of 1023, on either side
+
+# How transformers' "decision" pipeline asks: the question alone, as in training, about the frame in `state`.
+DECISION_TEMPLATE = """\
+{%- if question.type != "noul" -%}
+    {{ raise_exception("This model decides between yes and no only: ask a question of the type noul.") }}
+{%- endif -%}
+{%- set frame = state -%}
+{%- set words = question.instructions -%}
+{%- if words is string -%}{{ words }}
+{%- else -%}{{ words | selectattr("type", "equalto", "text") | map(attribute="text") | join(" ") }}
+{%- endif -%}
+"""
 
 
 class TrafficQuestionAnsweringPipeline(Pipeline):
@@ -237,17 +251,40 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
                 return value
         return default
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save model, processor and this pipeline's code: `pipeline(TASK, model=folder)` finds it all."""
-        self.model.config.custom_pipelines = {
-            TASK: {
-                "impl": f"pipeline_traffic_vlm.{type(self).__name__}",
-                "pt": ["AutoModelForImageTextToText"],
-            }
+        save_checkpoint(save_directory, self.model, self.processor, **kwargs)
+
+
+def save_checkpoint(folder: str | Path, model: Any, processor: Any, **kwargs: Any) -> None:
+    """Save all that a checkpoint folder needs to stand alone.
+
+    Weights, configuration, processor, tokenizer and their code; this pipeline, under its task's name; what
+    transformers' "decision" pipeline and `transformers serve` look for.
+
+    Args:
+        folder: Where to; made if need be.
+        model: A `TrafficVLMForConditionalGeneration`.
+        processor: Its `TrafficVLMProcessor`.
+        **kwargs: Arguments of the model's `save_pretrained`.
+    """
+    folder = Path(folder)
+    model.config.custom_pipelines = {
+        TASK: {
+            "impl": f"pipeline_traffic_vlm.{TrafficQuestionAnsweringPipeline.__name__}",
+            "pt": ["AutoModelForImageTextToText"],
         }
-        self.model.save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory)
-        custom_object_save(self, save_directory)
+    }
+    # `transformers serve` tries this class first, and after it only classes of transformers itself.
+    auto_map = dict(getattr(model.config, "auto_map", None) or {})
+    auto_map["AutoModelForDecision"] = "modeling_traffic_vlm.TrafficVLMForConditionalGeneration"
+    model.config.auto_map = auto_map
+    model.save_pretrained(folder, **kwargs)
+    processor.save_pretrained(folder)
+    custom_object_save(TrafficQuestionAnsweringPipeline, folder)
+    decision = {"labels": {"noul": ["Yes", "No"]}}
+    (folder / "decision.json").write_text(json.dumps(decision, indent=2) + "\n", encoding="utf-8")
+    (folder / "decision_template.jinja").write_text(DECISION_TEMPLATE, encoding="utf-8")
 
 
 def _log_probs_of(tokens: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 from transformers import BatchFeature, ProcessorMixin
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from transformers.processing_utils import ProcessingKwargs, Unpack
+
+# `transformers serve` looks up by class name whether a model reads images; remote code has to say so itself.
+MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.setdefault("traffic_vlm", "TrafficVLMForConditionalGeneration")
 
 # The model answers one question at a time: a conversation is its newest question about its newest picture.
 CHAT_TEMPLATE = (
@@ -105,12 +109,14 @@ class TrafficVLMProcessor(ProcessorMixin):
         """Turn questions into padded prompts."""
         if not questions:
             raise ValueError("There is no question.")
-        rows = [self._encode_prompt(question) for question in questions]
+        # apply_chat_template(sanitize_control_tokens=True) marks what looks like a control token.
+        marked = {name: True for name in ("sanitize_control_tokens",) if text_kwargs.get(name)}
+        rows = [self._encode_prompt(question, marked) for question in questions]
         allowed = ("padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask")
         padding = {name: text_kwargs[name] for name in allowed if text_kwargs.get(name) is not None}
         return dict(self.tokenizer.pad({"input_ids": rows}, **padding))
 
-    def _encode_prompt(self, question: str) -> list[int]:
+    def _encode_prompt(self, question: str, marked: dict[str, bool]) -> list[int]:
         if not isinstance(question, str):
             raise ValueError(f"A question must be a string, got a {type(question).__name__}.")
         words = question.split()
@@ -120,7 +126,10 @@ class TrafficVLMProcessor(ProcessorMixin):
             words = words if words[0] else words[1:]
         if not words:
             raise ValueError("The question is empty.")
-        prompt = self.tokenizer(" ".join(words) + "\n", split_special_tokens=True)["input_ids"]
+        encoded = self.tokenizer(
+            " ".join(words) + "\n", add_special_tokens=False, split_special_tokens=True, **marked
+        )
+        prompt = [self.tokenizer.bos_token_id, *encoded["input_ids"]]
         if len(prompt) > self.tokenizer.model_max_length:
             raise ValueError(
                 f"The question is too long: {len(prompt)} tokens, at most {self.tokenizer.model_max_length}."

@@ -1,0 +1,115 @@
+"""transformers' own tools on a saved checkpoint: the decision pipeline and the OpenAI-style server."""
+
+import base64
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_checkpoint import ANSWERS, QUESTIONS
+from transformers import pipeline
+from transformers.utils import import_utils
+
+
+def decision_pipeline(checkpoint):
+    pytest.importorskip("transformers.pipelines.decision")
+    return pipeline("decision", model=str(checkpoint), trust_remote_code=True, device="cpu")
+
+
+def test_decision_pipeline_gives_the_probability_of_yes(pipe, checkpoint, pictures):
+    decide = decision_pipeline(checkpoint)
+    for color, (answer, _) in ANSWERS.items():
+        request = {
+            "state": {"frame": "img-1"},
+            "questions": {"lane": {"type": "noul", "instructions": QUESTIONS[0]}},
+            "assets": {"img-1": pictures[color]},
+        }
+        result = decide(request)["lane"]
+        inputs = pipe.processor(images=pictures[color], text=QUESTIONS[0], return_tensors="pt")
+        yes, no = (pipe.tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in ("Yes", "No"))
+        with torch.no_grad():
+            expected = pipe.model(**inputs).logits[0, -1, [yes, no]].softmax(-1)[0].item()
+        assert result["noul"] == pytest.approx(expected, abs=1e-4)
+        assert (result["noul"] > 0.5) == answer.startswith("Yes")
+
+
+def test_decision_pipeline_reads_control_tokens_as_text(checkpoint, pictures):
+    decide = decision_pipeline(checkpoint)
+    question = {"type": "noul", "instructions": "Is <eos> the <image> lane clear?"}
+    request = {"state": "img-1", "questions": {"lane": question}, "assets": {"img-1": pictures["red"]}}
+    (inputs, _), *_ = decide.preprocess(request)["prompts"]
+    assert decide.tokenizer.decode(inputs["input_ids"][0]) == "<bos>Is <eos> the <image> lane clear?\n"
+    assert (inputs["input_ids"][0] < 4).sum() == 1
+
+
+def test_decision_pipeline_refuses_what_the_model_never_learnt(checkpoint, pictures):
+    question = {"type": "choice", "instructions": "What is it?", "criteria": {"a": None, "b": None}}
+    request = {"state": "img-1", "questions": {"what": question}, "assets": {"img-1": pictures["red"]}}
+    with pytest.raises(Exception, match="between yes and no only"):
+        decision_pipeline(checkpoint)(request)
+
+
+@pytest.fixture
+def server(checkpoint, tmp_path):
+    """`transformers serve` on the checkpoint, in a process that does not see the source tree."""
+    if not getattr(import_utils, "is_serve_available", lambda: False)():
+        pytest.skip("transformers[serving] is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        str(Path(sys.executable).parent / "transformers"),
+        "serve",
+        str(checkpoint),
+        "--trust-remote-code",
+    ]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/v1/chat/completions", str(checkpoint)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def test_transformers_serve_answers_an_openai_request_with_an_image(server, pictures):
+    address, model = server
+    buffer = io.BytesIO()
+    pictures["green"].save(buffer, "PNG")
+    image = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    content = [{"type": "text", "text": QUESTIONS[0]}, {"type": "image_url", "image_url": {"url": image}}]
+    follow_up = [
+        {"role": "assistant", "content": ANSWERS["green"][0]},
+        {"role": "user", "content": QUESTIONS[1]},
+    ]
+    for messages, expected in (
+        ([{"role": "user", "content": content}], ANSWERS["green"][0]),
+        ([{"role": "user", "content": content}, *follow_up], ANSWERS["green"][1]),
+    ):
+        body = json.dumps({"model": model, "messages": messages, "max_tokens": 16}).encode()
+        request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            choice = json.load(response)["choices"][0]
+        assert choice["message"]["content"] == expected
+        assert choice["finish_reason"] == "stop"
