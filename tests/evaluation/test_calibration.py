@@ -14,14 +14,18 @@ def sure(n=20000, true_temperature=1.0, seed=0):
     logit = np.abs(rng.normal(0, 2, n))
     correct = rng.random(n) < 1 / (1 + np.exp(-logit / true_temperature))
     at = 1 / (1 + np.exp(-logit[:, None] / np.array(TEMPERATURES)))
-    return pd.DataFrame({"correct": correct, "confidences": list(at), "confidence": at[:, TEMPERATURES.index(1.0)]})
+    return pd.DataFrame(
+        {"correct": correct, "confidences": list(at), "confidence": at[:, TEMPERATURES.index(1.0)]}
+    )
 
 
 def test_calibrated_answers_have_no_error_and_overconfident_ones_have():
     table = sure()
     confidence, correct = table["confidence"].to_numpy(), table["correct"].to_numpy()
     assert c.expected_calibration_error(confidence, correct) < 0.015
-    assert c.expected_calibration_error(np.ones(len(table)), correct) == pytest.approx(1 - correct.mean(), abs=1e-6)
+    assert c.expected_calibration_error(np.ones(len(table)), correct) == pytest.approx(
+        1 - correct.mean(), abs=1e-6
+    )
     assert sum(row["n"] for row in c.reliability(confidence, correct)) == len(table)
 
 
@@ -55,7 +59,11 @@ def test_risk_coverage_by_hand():
 
 def test_false_safe_counts_only_what_should_be_refused():
     table = pd.DataFrame({"truth": ["no", "no", "yes", "no"], "decision": ["yes", "no", "yes", "yes"]})
-    assert c.false_safe(table, np.array([0.9, 0.8, 0.7, 0.1]), 0.75) == {"n": 2, "rate": 0.5, "coverage": 0.75}
+    assert c.false_safe(table, np.array([0.9, 0.8, 0.7, 0.1]), 0.75) == {
+        "n": 2,
+        "rate": 0.5,
+        "coverage": 0.75,
+    }
     assert c.false_safe(table[2:3], np.array([0.9]))["rate"] is None
 
 
@@ -66,13 +74,20 @@ def test_a_threshold_is_chosen_on_one_split_and_reported_on_another():
     assert 0 < result["coverage"] < 1
     assert 0 < result["wrongly_refused"] < 1
     hopeless = tune.assign(correct=False)
-    assert c.abstention(hopeless, tune["confidence"].to_numpy(), table, table["confidence"].to_numpy())["coverage"] == 0
+    assert (
+        c.abstention(hopeless, tune["confidence"].to_numpy(), table, table["confidence"].to_numpy())[
+            "coverage"
+        ]
+        == 0
+    )
     with pytest.raises(PredictionError):
         c.abstention(tune[:0], np.array([]), table, table["confidence"].to_numpy())
 
 
 def test_groups_that_are_too_small_are_left_out():
-    table = sure(60).assign(family=["turn_left"] * 50 + ["weather"] * 10, frame=np.arange(60) % 30, truth="no", decision="no")
+    table = sure(60).assign(
+        family=["turn_left"] * 50 + ["weather"] * 10, frame=np.arange(60) % 30, truth="no", decision="no"
+    )
     groups = {"turn": ["turn_left"], "weather": ["weather"]}
     (row,) = c.summarise(table, table["confidence"].to_numpy(), frame_weights(30), groups)
     assert row["group"] == "turn"

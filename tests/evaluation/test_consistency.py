@@ -36,9 +36,16 @@ def test_a_pair_is_right_only_if_both_are():
 
 def test_agreement_compares_decisions_row_by_row():
     first = table(PAIRS)
-    second = table([(*row[:4], "Yes." if row[2] == "presence_car" else row[4], row[5]) for row in PAIRS][::-1])
+    second = table(
+        [(*row[:4], "Yes." if row[2] == "presence_car" else row[4], row[5]) for row in PAIRS][::-1]
+    )
     result = agreement(first, second)
-    assert result["presence_car"] == {"n": 3, "rate": pytest.approx(2 / 3, abs=1e-6), "interval": result["presence_car"]["interval"], "both_right": pytest.approx(2 / 3, abs=1e-6)}
+    assert result["presence_car"] == {
+        "n": 3,
+        "rate": pytest.approx(2 / 3, abs=1e-6),
+        "interval": result["presence_car"]["interval"],
+        "both_right": pytest.approx(2 / 3, abs=1e-6),
+    }
     assert result["absence_car"]["rate"] == 1.0
 
 
@@ -57,6 +64,10 @@ def test_mirrored_answers_are_mirrored_back():
 
 def test_yes_ratio_stands_beside_what_it_should_be():
     result = yes_ratio(table(PAIRS))
-    assert result["presence_car"] == {"n": 3, "predicted": pytest.approx(2 / 3, abs=1e-6), "true": pytest.approx(2 / 3, abs=1e-6)}
+    assert result["presence_car"] == {
+        "n": 3,
+        "predicted": pytest.approx(2 / 3, abs=1e-6),
+        "true": pytest.approx(2 / 3, abs=1e-6),
+    }
     assert "weather" not in result
     assert yes_ratio(table(PAIRS[-1:])) == {}

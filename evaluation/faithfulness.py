@@ -1,0 +1,209 @@
+"""Whether the answer depends on what a map shows: deletion, insertion, and blanked evidence.
+
+Each test changes the picture and reads the probability of the decision that the model gave on the
+untouched one. A map that is faithful loses it early when its strongest patches are deleted, and wins it
+early when only they are shown; and blanking the evidence must cost more than blanking as much elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+
+from .grounding import Boxes, touched
+from .maps import last_tokens
+
+STEPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
+BATCH = 16
+
+
+def blank(picture: Image.Image, boxes: Boxes) -> Image.Image:
+    """The picture with boxes replaced by a strongly blurred copy: neither an edge nor a flat colour is left.
+
+    Args:
+        picture: the frame.
+        boxes: (x1, y1, x2, y2) as fractions of the frame.
+
+    Returns:
+        A new picture.
+    """
+    changed, soft = picture.copy(), _blurred(picture)
+    for x1, y1, x2, y2 in boxes:
+        area = (
+            int(np.floor(x1 * picture.width)),
+            int(np.floor(y1 * picture.height)),
+            max(int(np.ceil(x2 * picture.width)), int(x1 * picture.width) + 1),
+            max(int(np.ceil(y2 * picture.height)), int(y1 * picture.height) + 1),
+        )
+        changed.paste(soft.crop(area), area[:2])
+    return changed
+
+
+def _blurred(picture: Image.Image) -> Image.Image:
+    """A copy without anything to recognise: blurred over a fifth of its height."""
+    wide, narrow = (ImageFilter.BoxBlur(picture.height // part) for part in (5, 10))
+    return picture.filter(wide).filter(narrow)
+
+
+def elsewhere(
+    boxes: Boxes, rng: np.random.Generator, tries: int = 200
+) -> list[tuple[float, float, float, float]] | None:
+    """Boxes of the same sizes in other places, none of which meets the evidence.
+
+    Args:
+        boxes: evidence as fractions of the frame.
+        rng: random generator.
+        tries: how many places are tried for each box.
+
+    Returns:
+        As many boxes, at the same height in the frame where that is possible (a sky is easily missed);
+        `None` where there is no room.
+    """
+    moved = []
+    for x1, y1, x2, y2 in boxes:
+        width, height = x2 - x1, y2 - y1
+        for attempt in range(tries):
+            x = float(rng.uniform(0, max(1 - width, 0)))
+            y = y1 if attempt < tries // 2 else float(rng.uniform(0, max(1 - height, 0)))
+            candidate = (x, y, x + width, y + height)
+            if not any(_meet(candidate, box) for box in boxes):
+                moved.append(candidate)
+                break
+        else:
+            return None
+    return moved
+
+
+def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
+    return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
+
+
+def show_patches(picture: Image.Image, shown: np.ndarray) -> Image.Image:
+    """The picture with only some patches, the others taken from a strongly blurred copy.
+
+    Args:
+        picture: the frame.
+        shown: (rows, columns) bool.
+
+    Returns:
+        A new picture.
+    """
+    mask = Image.fromarray(np.uint8(shown) * 255).resize(picture.size, Image.Resampling.NEAREST)
+    return Image.composite(picture, _blurred(picture), mask)
+
+
+class DecisionProbability:
+    """Probability of the first word that a model says about an untouched picture, for changed pictures.
+
+    The first word carries the decision in this project's answers ("No, a red light.").
+
+    Args:
+        model, processor: the checkpoint.
+    """
+
+    def __init__(self, model: Any, processor: Any):
+        self.model, self.processor = model, processor
+
+    @torch.inference_mode()
+    def first_words(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> torch.Tensor:
+        """Probabilities of the first token, (rows, vocab_size), one picture a row."""
+        parts = []
+        for start in range(0, len(questions), BATCH):
+            end = start + BATCH
+            inputs = dict(self.processor(text=list(questions[start:end]), return_tensors="pt"))
+            inputs |= dict(self.processor.image_processor(list(pictures[start:end]), return_tensors="pt"))
+            inputs["image_index"] = torch.arange(len(inputs["input_ids"]))
+            inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
+            out = self.model(**inputs, use_cache=False)
+            first = out.logits[torch.arange(len(out.logits)), last_tokens(inputs)]
+            parts.append(first.float().softmax(-1).cpu())
+        return torch.cat(parts)
+
+    def of(
+        self, pictures: Sequence[Image.Image], questions: Sequence[str], words: torch.Tensor
+    ) -> np.ndarray:
+        """Probability of given first tokens (rows,), one picture and one question a row."""
+        return self.first_words(pictures, questions).gather(1, words[:, None])[:, 0].double().numpy()
+
+
+def evidence_drop(
+    probability: DecisionProbability,
+    pictures: Sequence[Image.Image],
+    questions: Sequence[str],
+    evidence: Sequence[Boxes],
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """What blanking the evidence costs, against blanking as much elsewhere.
+
+    Args:
+        probability: reads the model.
+        pictures, questions, evidence: one of each a row; evidence boxes are not empty.
+        seed: of the places elsewhere.
+
+    Returns:
+        row (index of the rows for which there was room elsewhere), clean, evidence and elsewhere: the
+        probability of the clean decision with nothing, the evidence, or as much elsewhere blanked.
+    """
+    rng = np.random.default_rng(seed)
+    others = {i: moved for i, boxes in enumerate(evidence) if (moved := elsewhere(boxes, rng)) is not None}
+    rows = list(others)
+    asked = [questions[i] for i in rows]
+    first = probability.first_words([pictures[i] for i in rows], asked)
+    words = first.argmax(-1)
+    return {
+        "row": np.array(rows, dtype=int),
+        "clean": first.gather(1, words[:, None])[:, 0].double().numpy(),
+        "evidence": probability.of([blank(pictures[i], evidence[i]) for i in rows], asked, words),
+        "elsewhere": probability.of([blank(pictures[i], others[i]) for i in rows], asked, words),
+    }
+
+
+def curves(
+    probability: DecisionProbability,
+    pictures: Sequence[Image.Image],
+    questions: Sequence[str],
+    maps: np.ndarray,
+    steps: Sequence[float] = STEPS,
+) -> dict[str, Any]:
+    """Deletion and insertion curves (Petsiuk et al., 2018, arXiv:1806.07421).
+
+    Args:
+        probability: reads the model.
+        pictures, questions: one a row.
+        maps: (rows, height, width); the strongest patches are deleted, or shown, first.
+        steps: parts of the patches.
+
+    Returns:
+        steps, deletion and insertion (mean probability of the clean decision at each step), and the areas
+        under
+        them: a faithful map has a small deletion and a large insertion area.
+    """
+    words = probability.first_words(pictures, questions).argmax(-1)
+    flat = maps.reshape(len(maps), -1)
+    rank = np.empty_like(flat, dtype=int)
+    np.put_along_axis(rank, np.argsort(-flat, axis=1, kind="stable"), np.arange(flat.shape[1])[None], axis=1)
+    result: dict[str, Any] = {"steps": list(steps), "deletion": [], "insertion": []}
+    for step in steps:
+        strongest = (rank < round(step * flat.shape[1])).reshape(maps.shape)
+        for name, shown in (("deletion", ~strongest), ("insertion", strongest)):
+            changed = [show_patches(picture, mask) for picture, mask in zip(pictures, shown, strict=True)]
+            result[name].append(round(float(probability.of(changed, questions, words).mean()), 6))
+    for name in ("deletion", "insertion"):
+        result[f"{name}_area"] = round(float(np.trapezoid(result[name], steps)), 6)
+    return result
+
+
+def random_maps(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    """Maps that know nothing, for comparison; each sums to 1."""
+    maps = np.random.default_rng(seed).random(shape)
+    return maps / maps.sum(axis=(-2, -1), keepdims=True)
+
+
+def patches_of(boxes: Boxes, grid: tuple[int, int]) -> np.ndarray:
+    """The map that looks evenly at the evidence and nowhere else: what a perfect pointer would show."""
+    inside = touched(boxes, grid).astype(float)
+    return inside / inside.sum()

@@ -1,0 +1,171 @@
+"""Whether attention lies on the evidence: entropy, mass ratio, pointing game, sinks, per layer and head.
+
+Each number stands beside what a map knows without looking: mass ratio 1 is an even map, and the pointing
+game has the picture's centre as its baseline, which is high wherever photographers aim.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .metrics import frame_weights, interval
+
+#: 15 pixels (Zhang et al., 2018, arXiv:1608.00507) in a picture 512 pixels wide, as a fraction of the width.
+TOLERANCE = 15 / 512
+SINK_PATCHES = 4
+ASPECT = 9 / 16
+
+Boxes = Sequence[Sequence[float]]
+
+
+def touched(boxes: Boxes, grid: tuple[int, int]) -> np.ndarray:
+    """Patches that boxes touch.
+
+    Args:
+        boxes: (x1, y1, x2, y2) as fractions of the frame.
+        grid: rows and columns of patches.
+
+    Returns:
+        (rows, columns) bool.
+    """
+    height, width = grid
+    mask = np.zeros(grid, dtype=bool)
+    for x1, y1, x2, y2 in boxes:
+        left, top = min(max(int(x1 * width), 0), width - 1), min(max(int(y1 * height), 0), height - 1)
+        right, bottom = min(math.ceil(x2 * width), width), min(math.ceil(y2 * height), height)
+        mask[top : max(bottom, top + 1), left : max(right, left + 1)] = True
+    return mask
+
+
+def is_hit(
+    point: tuple[float, float], boxes: Boxes, tolerance: float = TOLERANCE, aspect: float = ASPECT
+) -> bool:
+    """The pointing game: whether a point lies within the tolerance of a box.
+
+    Args:
+        point: (x, y) as fractions of the frame.
+        boxes: (x1, y1, x2, y2) as fractions of the frame.
+        tolerance: as a fraction of the frame's width.
+        aspect: the frame's height over its width.
+
+    Returns:
+        Whether it is.
+    """
+    x, y = point
+    for x1, y1, x2, y2 in boxes:
+        dx, dy = max(x1 - x, 0.0, x - x2), max(y1 - y, 0.0, y - y2) * aspect
+        if dx * dx + dy * dy <= tolerance * tolerance:
+            return True
+    return False
+
+
+def peak(attention: np.ndarray) -> tuple[float, float]:
+    """Centre of the strongest patch, (x, y) as fractions of the frame."""
+    row, column = np.unravel_index(int(attention.argmax()), attention.shape)
+    return (column + 0.5) / attention.shape[1], (row + 0.5) / attention.shape[0]
+
+
+def score_map(attention: np.ndarray, boxes: Boxes) -> dict[str, float]:
+    """Scores of one map.
+
+    Args:
+        attention: (rows, columns), sums to 1.
+        boxes: evidence, at least one box.
+
+    Returns:
+        entropy (1 is even, 0 one patch), mass (inside the evidence), ratio (mass over the evidence's share
+        of the patches), pointing, centre, both 0 or 1.
+    """
+    inside = touched(boxes, attention.shape)
+    mass = float(attention[inside].sum())
+    flat = attention.ravel()
+    entropy = float(-(flat * np.log(np.maximum(flat, 1e-12))).sum() / np.log(flat.size))
+    return {
+        "entropy": entropy,
+        "mass": mass,
+        "ratio": mass / float(inside.mean()),
+        "pointing": float(is_hit(peak(attention), boxes)),
+        "centre": float(is_hit((0.5, 0.5), boxes)),
+    }
+
+
+def sink_mass(maps: np.ndarray, patches: int = SINK_PATCHES) -> float:
+    """Mean attention on the few patches that get most of it on average, whatever is asked.
+
+    Args:
+        maps: (rows, height, width), each sums to 1.
+        patches: how many patches.
+
+    Returns:
+        A fraction; an even map has patches / (height * width).
+    """
+    mean = maps.reshape(len(maps), -1).mean(0)
+    return float(np.sort(mean)[-patches:].sum())
+
+
+def scored(table: pd.DataFrame, maps: np.ndarray) -> pd.DataFrame:
+    """The table of rows with the scores of their maps (`score_map`) as columns."""
+    scores = [score_map(m, boxes) for m, boxes in zip(maps, table["evidence"], strict=True)]
+    return table.reset_index(drop=True).join(pd.DataFrame(scores))
+
+
+def mean_with_interval(values: np.ndarray, frames: Sequence[str], samples: int = 1000) -> dict[str, Any]:
+    """Mean over rows, with its interval by frame."""
+    names, index = np.unique(np.asarray(frames, dtype=str), return_inverse=True)
+    weights = frame_weights(len(names), samples)
+    sums, counts = (np.bincount(index, w, minlength=len(names)) for w in (values, np.ones(len(values))))
+    with np.errstate(invalid="ignore"):
+        span = interval((weights @ sums) / (weights @ counts))
+    return {"mean": round(float(values.mean()), 6), "interval": span}
+
+
+def summarise(rows: pd.DataFrame) -> dict[str, Any]:
+    """Mean scores of rows with their intervals.
+
+    Args:
+        rows: from `scored`.
+
+    Returns:
+        n, and for entropy, mass, ratio, pointing, centre and above_centre (pointing minus centre, paired)
+        the mean and its interval.
+    """
+    frames = rows["image_id"].astype(str).tolist()
+    columns = {
+        name: rows[name].to_numpy(float) for name in ("entropy", "mass", "ratio", "pointing", "centre")
+    }
+    columns["above_centre"] = columns["pointing"] - columns["centre"]
+    return {"n": len(rows)} | {name: mean_with_interval(values, frames) for name, values in columns.items()}
+
+
+def by_head(table: pd.DataFrame, maps: np.ndarray) -> list[dict[str, Any]]:
+    """Scores of every layer and head.
+
+    Args:
+        table: rows with evidence.
+        maps: (rows, layers, heads, height, width).
+
+    Returns:
+        One mapping a head: layer, head, entropy, ratio, pointing, centre, sink_mass, as plain means.
+    """
+    result = []
+    for layer in range(maps.shape[1]):
+        for head in range(maps.shape[2]):
+            part = scored(table, maps[:, layer, head])
+            means = {
+                name: round(float(part[name].mean()), 6)
+                for name in ("entropy", "ratio", "pointing", "centre")
+            }
+            result.append(
+                {
+                    "layer": layer,
+                    "head": head,
+                    **means,
+                    "sink_mass": round(sink_mass(maps[:, layer, head]), 6),
+                }
+            )
+    return result
