@@ -1,9 +1,11 @@
 """Render synthetic street scenes with perfect labels, in the layout of the BDD100K release.
 
 examples:
-  python scripts/render.py --num 1000 --output data/synthetic            a data set: images, det_20 labels, drivable masks
-  python scripts/render.py --num 1000 --output data/synthetic --seed 5000 --workers 2
-  python scripts/render.py --contact-sheet docs/images/synthetic_contact_sheet.png     one picture of many scenes
+  a data set (images, det_20 labels, drivable masks):
+    python scripts/render.py --num 1000 --output data/synthetic
+    python scripts/render.py --num 1000 --output data/synthetic --seed 5000 --workers 2
+  one picture of many scenes:
+    python scripts/render.py --contact-sheet docs/images/synthetic_contact_sheet.png
 """
 
 from __future__ import annotations

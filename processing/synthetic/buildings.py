@@ -31,11 +31,12 @@ _SIGNS = (
 )
 _WINDOW = (62, 72, 84)
 _LAMPLIGHT = ((236, 196, 128), (226, 178, 104), (206, 214, 226), (240, 222, 180))
-FLOOR = 3.3  # metres
+FLOOR = 3.3  # metres from storey to storey
+DEEP = 13.0  # metres from the street front to the back
 
 
 class _Wall:
-    """An upright rectangle from one ground point to another; (u, y) metres along and up become world points."""
+    """An upright rectangle between two ground points; (u, y) metres along and up become world points."""
 
     def __init__(self, painter: Painter, start: np.ndarray, end: np.ndarray, height: float):
         self.start = start
@@ -63,7 +64,7 @@ def draw_building(painter: Painter, actor: Actor, layout: Layout) -> None:
     rng = np.random.default_rng(actor.seed)
     road = layout.road
     near, far = road.place(actor.s, actor.d), road.place(actor.s + length, actor.d)
-    outer = near + np.array([side * 13.0, 0.0, 0.0])
+    outer = near + np.array([side * DEEP, 0.0, 0.0])
     front = _Wall(painter, near, far, height)
     gable = _Wall(painter, near, outer, height) if side > 0 else _Wall(painter, outer, near, height)
     painter.begin()
@@ -189,9 +190,7 @@ def _draw_house(painter: Painter, gable: _Wall, front: _Wall, side: float, rng: 
     )
     eaves = min(front.height * 0.62, 6.0)
     ridge = eaves + rng.uniform(2.0, 3.2)
-    inward = gable.start if side < 0 else gable.start + gable.direction * gable.length
-    outer = inward - (front.start if side > 0 else front.start)
-    half_deep = np.array([outer[0] / 2, 0.0, 0.0])
+    half_deep = np.array([side * DEEP / 2, 0.0, 0.0])
     up = np.array([0.0, 1.0, 0.0])
     if gable.nearest > 0.5:
         base = gable.rectangle(0, gable.length, 0, eaves)

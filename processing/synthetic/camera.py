@@ -1,7 +1,7 @@
 """The dashcam: a pinhole camera above a flat road.
 
-World coordinates are metres: x to the right, y up, z ahead of the camera along the road. The frame is BDD100K's
-1280x720 pixels whatever size is rendered in the end, so that labels need no scaling.
+World coordinates are metres: x to the right, y up, z ahead of the camera along the road. The frame is
+BDD100K's 1280x720 pixels whatever size is rendered in the end, so that labels need no scaling.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Camera:
         return FRAME_HEIGHT / 2 - self.focal * math.tan(self.pitch)
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
-        """World points ``(..., 3)`` to camera coordinates ``(..., 3)``; the last value is the depth in metres."""
+        """World points ``(..., 3)`` to camera coordinates ``(..., 3)``; the last is the depth in metres."""
         return points @ self.rotation.T + self._shift
 
     def to_pixels(self, camera_points: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ class Camera:
         return camera_points[..., :2] * (self.focal / camera_points[..., 2:3]) + _MIDDLE
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """World points ``(..., 3)`` to pixels ``(..., 2)`` and depths ``(...)``; behind the lens a depth is < NEAR."""
+        """World points ``(..., 3)`` to pixels ``(..., 2)`` and depths ``(...)``; < NEAR is behind us."""
         seen = self.to_camera(points)
         depth = seen[..., 2]
         safe = seen.copy()

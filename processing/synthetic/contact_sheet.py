@@ -37,7 +37,7 @@ def choose_seeds(seed: int) -> list[int]:
 
 
 def write_contact_sheet(path: Path, seed: int = 0) -> None:
-    """Render scenes from `seed` on in a grid and write them as a PNG of 256 colours, which keeps the file small."""
+    """Render scenes from `seed` on in a grid and write them as a PNG of 256 colours, to keep it small."""
     sheet = Image.new("RGB", (COLUMNS * CELL[0], ROWS * CELL[1]))
     for cell, chosen in enumerate(choose_seeds(seed)):
         frame = render_scene(chosen, (CELL[0] * 2, CELL[1] * 2)).image.resize(CELL, Image.Resampling.LANCZOS)

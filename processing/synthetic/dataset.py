@@ -27,7 +27,8 @@ def render_dataset(
     """Render a data set that the 2020 reader reads like the release.
 
     Writes `images/100k/{split}/NAME.jpg`, `labels/det_20/det_{split}.json` and
-    `labels/drivable/masks/{split}/NAME.png` below `root`; the same arguments give the same bytes, however many workers.
+    `labels/drivable/masks/{split}/NAME.png` below `root`; the same arguments give the same bytes, however
+    many workers.
 
     Args:
         root: Folder to write to; made when it is missing.

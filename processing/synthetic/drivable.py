@@ -15,7 +15,7 @@ DRIVABLE_REACH = 60.0  # metres: annotators stop where the road gets too thin to
 
 
 def drivable_mask(painter: Painter, layout: Layout) -> np.ndarray:
-    """Drivable area, uint8 ``(720, 1280)``: 0 the ego lane up to its lead vehicle, 1 other lanes our way, 2 the rest.
+    """Drivable area, uint8 ``(720, 1280)``: 0 ego lane up to the lead vehicle, 1 other lanes our way, 2 rest.
 
     Whatever covers the road in the picture (vehicles, people, the own bonnet) is cut out of it.
     """

@@ -54,10 +54,8 @@ def reflect_in_wet_road(painter: Painter) -> None:
     )
     share = (np.asarray(free)[horizon:] == 0)[..., None] * np.float32((0.30 if air.dark else 0.26) * air.wet)
     below = painter.pixels[horizon:, :, :3]
-    if air.dark:
-        mixed = below + mirrored * share * 1.6
-    else:
-        mixed = below * (1 - share) + mirrored * share
+    kept = 1.0 if air.dark else 1 - share
+    mixed = below * kept + mirrored * share * (1.6 if air.dark else 1.0)
     painter.pixels[horizon:, :, :3] = np.clip(mixed, 0, 255).astype(np.uint8)
     if air.dark:
         for glow in painter.glows:
@@ -107,9 +105,9 @@ def draw_precipitation(painter: Painter, rng: np.random.Generator) -> None:
 
 def draw_bonnet(painter: Painter, rng: np.random.Generator) -> None:
     """Draw the own bonnet or dashboard along the lower edge; it hides what is behind it."""
-    if rng.random() < 0.18:
+    if rng.random() < 0.15:
         return
-    top = float(np.clip(rng.normal(648, 38), 560, 712))
+    top = float(np.clip(rng.normal(622, 48), 520, 712))
     bow, tilt = rng.uniform(8, 40), rng.normal(0, 8)
     path = skia.Path()
     path.moveTo(-5, FRAME_HEIGHT + 5)

@@ -249,7 +249,7 @@ def _draw_texture(painter: Painter) -> None:
 
 
 def _draw_shadows(painter: Painter, layout: Layout, rng: np.random.Generator) -> None:
-    """Shadows of buildings and trees, all thrown to the same side; one path, so that overlaps do not darken twice."""
+    """Shadows of buildings and trees, thrown to one side; one path, so that overlaps do not darken twice."""
     side = float(rng.choice([-1.0, 1.0]))
     length, slant = rng.uniform(0.25, 1.1), rng.uniform(-0.5, 0.5)
     shade = skia.Path()

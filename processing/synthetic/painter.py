@@ -1,7 +1,7 @@
 """A painter that draws far things first and remembers which object every pixel belongs to.
 
-Two surfaces are kept: the picture itself and, beside it, one byte a pixel that names the owner. The second one is what
-makes the labels perfect: how much of an object is visible is counted, not estimated.
+Two surfaces are kept: the picture itself and, beside it, one byte a pixel that names the owner. The second
+one is what makes the labels perfect: how much of an object is visible is counted, not estimated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUNDED_REACH = 60.0  # metres: beyond, corners are smaller than a pixel
 
 @dataclass
 class Drawn:
-    """One labelled object that was drawn: its whole extent and, once the frame is complete, what is seen of it."""
+    """One labelled object that was drawn: its whole extent and, in the end, what is seen of it."""
 
     owner: int
     category: str
@@ -39,7 +39,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Glow:
-    """A lamp that shines at the viewer: pixel position, radius in pixels, colour, strength, and who carries it."""
+    """A lamp that shines at the viewer: place and radius in pixels, colour, strength, and who carries it."""
 
     x: float
     y: float
@@ -98,7 +98,7 @@ class Painter:
     # --- whose pixels these are
 
     def begin(self, category: str | None = None, light: str = "NA") -> None:
-        """Start an object: with a BDD100K category it is labelled, without one it is scenery that only hides."""
+        """Start an object: labelled when it has a BDD100K category, else scenery that only hides."""
         self.current = None
         self.owner = SCENERY
         if category is not None and len(self.drawn) < MAX_OBJECTS:
@@ -127,7 +127,7 @@ class Painter:
         return int((self.owners[top:bottom, left:right] == drawn.owner).sum())
 
     def _claim(self, path: skia.Path, points: np.ndarray, stroke: float = 0.0) -> None:
-        """Give the pixels under a path to the current object and widen its extent by the points ``(n, 2)``."""
+        """Give the pixels under a path to the current object, and widen its extent by points ``(n, 2)``."""
         paint = skia.Paint(
             AntiAlias=False, BlendMode=skia.BlendMode.kSrc, Color=skia.ColorSetARGB(self.owner, 0, 0, 0)
         )
@@ -151,7 +151,7 @@ class Painter:
         return skia.ColorSetARGB(int(255 * alpha), red, green, blue)
 
     def outline(self, points: np.ndarray) -> tuple[skia.Path, np.ndarray]:
-        """The projected outline of a world polygon ``(n, 3)``: a path and its pixels ``(m, 2)``, maybe empty."""
+        """The outline of a world polygon ``(n, 3)``: a path and its pixels ``(m, 2)``, maybe empty."""
         corners = self.camera.to_camera(points)
         seen = clip_near(corners)
         if self.current is not None and seen is not corners:
@@ -194,7 +194,7 @@ class Painter:
 
     @contextmanager
     def rounded(self, points: np.ndarray, radius: float, depth: float) -> Iterator[None]:
-        """Within this block, draw only inside the convex hull of world points ``(n, 3)`` with rounded corners.
+        """Draw only inside the convex hull of world points ``(n, 3)``, its corners rounded.
 
         Bodies are made of flat faces; cutting all of them along one rounded outline takes the edge off.
         """
@@ -217,7 +217,7 @@ class Painter:
     def polygons(
         self, quads: np.ndarray, rgb: Colour, depth: float, light: float = 1.0, alpha: float = 1.0
     ) -> None:
-        """Fill many small world polygons ``(count, corners, 3)`` of one colour at once; those cut by the lens are left out."""
+        """Fill many world polygons ``(count, corners, 3)`` of one colour, less those cut by the lens."""
         self._fill_many(quads, self.colour(rgb, depth, light, alpha))
 
     def _fill_many(self, quads: np.ndarray, colour: int) -> None:
@@ -322,7 +322,7 @@ class Painter:
         self._claim(path, np.stack([low, 2 * pixels - low]))
 
     def glow(self, centre: np.ndarray, radius: float, rgb: Colour, strength: float = 1.0) -> None:
-        """Remember a halo of `radius` metres around a lamp; it is added at the end, if the lamp is then still seen."""
+        """Remember a halo of `radius` metres around a lamp; it is added if the lamp is seen in the end."""
         pixels, depth = self.camera.project(centre)
         if depth < NEAR:
             return

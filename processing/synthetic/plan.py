@@ -1,7 +1,7 @@
 """What a street scene consists of: a road, a camera and the actors on and beside the road.
 
-A street is laid out in road coordinates: `s` metres ahead along the road, `d` metres to the right of the middle of the
-ego lane. Traffic keeps to the right, as in the cities where BDD100K was recorded.
+A street is laid out in road coordinates: `s` metres ahead along the road, `d` metres to the right of the
+middle of the ego lane. Traffic keeps to the right, as in the cities where BDD100K was recorded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VIEW = 170.0  # metres: how far ahead the street is laid out
 
 @dataclass(frozen=True)
 class Junction:
-    """A crossing road: it begins at `start` and is `width` metres wide; `signal` is the ego road's light, if any."""
+    """A crossing road from `start` on, `width` metres wide; `signal` is the ego road's light, if any."""
 
     start: float
     width: float

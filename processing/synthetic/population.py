@@ -21,8 +21,8 @@ def choose(rng: np.random.Generator, weights: dict[str, float]) -> str:
 
 
 def sample_actors(road: Road, rng: np.random.Generator) -> tuple[list[Actor], float | None]:
-    """Everything that stands on and beside a road, and how far ahead the ego lane is blocked (None: it is free)."""
-    density = float(rng.gamma(targets.TRAFFIC_SHAPE, 1.0 / targets.TRAFFIC_SHAPE))
+    """All that stands on and beside a road, and how far ahead the ego lane is blocked (None: it is free)."""
+    density = float(rng.gamma(targets.TRAFFIC_SHAPE, 1.2 / targets.TRAFFIC_SHAPE))
     actors, lead = _traffic(road, density, rng)
     actors += _parked(road, density, rng)
     actors += _crossing_traffic(road, density, rng)
@@ -69,6 +69,8 @@ def _traffic(road: Road, density: float, rng: np.random.Generator) -> tuple[list
     stop = next((j.start - 3.0 for j in road.junctions if j.signal == "red"), None)
     for lane in range(-road.opposite, road.lanes):
         towards, is_ego = lane < 0, lane == road.ego_lane
+        if is_ego and rng.random() < targets.OPEN_ROAD:
+            continue
         queue = stop is not None and not towards and rng.random() < 0.75
         s = 5.0 + rng.exponential(gap * 0.55) if is_ego else -4.0 + rng.exponential(gap)
         if queue and stop is not None and stop > 12 and rng.random() < 0.7:
@@ -111,7 +113,7 @@ def _parked(road: Road, density: float, rng: np.random.Generator) -> list[Actor]
 
 
 def _crossing_traffic(road: Road, density: float, rng: np.random.Generator) -> list[Actor]:
-    """Vehicles on the crossing roads: they drive through while our light is red and wait while it is green."""
+    """Vehicles on the crossing roads: they drive while our light is red and wait while it is green."""
     actors: list[Actor] = []
     widest = max(abs(road.kerb_left), road.kerb_right)
     for junction in road.junctions:
@@ -241,7 +243,7 @@ def _signals_at(road: Road, junction: Junction, rng: np.random.Generator) -> lis
         shares = np.linspace(0.35, 0.95, int(rng.integers(1, 4)))
         actors += [head(far, right - reach * share, 5.7) for share in shares]
     for d in (left, right):
-        if rng.random() < 0.85:
+        if rng.random() < 0.72:
             actors += [Actor("signal_post", far, d, FACING, _seed(rng)), head(far, d, 3.3)]
             if rng.random() < 0.75:
                 across = math.pi / 2 if d > 0 else -math.pi / 2

@@ -1,9 +1,10 @@
 """Render a street scene and label it in BDD100K's 2020 format.
 
-Why a 2D library: a 3D renderer (moderngl, pyrender, Open3D) needs an OpenGL context, which a headless machine without a
-GPU only has through extra system packages, and would still need meshes and textures that nobody ships with this package.
-Skia draws anti-aliased polygons on any CPU from one wheel, gives the same bytes on every run, and the pinhole camera,
-the sorting by distance and the count of visible pixels are the only 3D that a street of simple bodies needs.
+Why a 2D library: a 3D renderer (moderngl, pyrender, Open3D) needs an OpenGL context, which a headless machine
+without a GPU only has through extra packages of the system, and would still need meshes and textures nobody
+ships with this package. Skia draws anti-aliased polygons on any CPU from one wheel and gives the same bytes on
+every run; the pinhole camera, the sorting by distance and the count of visible pixels are the only 3D that a
+street of simple bodies needs.
 """
 
 from __future__ import annotations
@@ -48,10 +49,11 @@ from .street import (
 )
 from .vehicles import draw_vehicle
 
-MIN_SIDE = 4.0  # pixels of the 1280x720 frame: smaller boxes are not labelled
+# Pixels of the 1280x720 frame: smaller boxes are not labelled, as hardly any are in the release.
+MIN_SHORT_SIDE, MIN_LONG_SIDE = 5.0, 9.0
 MIN_VISIBLE = 12  # pixels of the 1280x720 frame that must be seen of a labelled object
 MIN_VISIBLE_SHARE = 0.10
-OCCLUDED_SHARE = 0.92  # an object is called occluded when less than this share of it is seen
+OCCLUDED_SHARE = 0.95  # an object is called occluded when less than this share of it is seen
 
 _DRAW = {
     "vehicle": draw_vehicle,
@@ -81,9 +83,9 @@ class RenderedScene:
 
     Attributes:
         image: The frame, RGB, in the size that was asked for.
-        record: One record of BDD100K's 2020 detection release (Scalabel), in 1280x720 pixels: `name`, `attributes`
-            (weather, timeofday, scene) and `labels`, each with `id`, `category`, `attributes` (occluded, truncated,
-            trafficLightColor) and `box2d`.
+        record: One record of BDD100K's 2020 detection release (Scalabel), in 1280x720 pixels: `name`,
+            `attributes` (weather, timeofday, scene) and `labels`, each with `id`, `category`, `attributes`
+            (occluded, truncated, trafficLightColor) and `box2d`.
         drivable: Drivable area, uint8 ``(720, 1280)``: 0 direct (the ego lane), 1 alternative, 2 background.
     """
 
@@ -183,7 +185,8 @@ def _label(drawn: Drawn) -> dict | None:
         min(x2, float(FRAME_WIDTH)),
         min(y2, float(FRAME_HEIGHT)),
     )
-    if right - left < MIN_SIDE or bottom - top < MIN_SIDE:
+    short, long = sorted((right - left, bottom - top))
+    if short < MIN_SHORT_SIDE or long < MIN_LONG_SIDE:
         return None
     if drawn.visible < MIN_VISIBLE or drawn.visible < MIN_VISIBLE_SHARE * drawn.pixels:
         return None

@@ -170,8 +170,11 @@ def draw_bin(painter: Painter, actor: Actor, layout: Layout) -> None:
     if depth < 2:
         return
     width, height, rgb = (
-        (0.6, 0.95, (62, 66, 64)), (0.55, 1.2, (38, 62, 120)), (0.3, 0.75, (176, 44, 38)), (0.5, 1.1, (40, 92, 60)),
-    )[actor.seed % 4]  # fmt: skip
+        (0.6, 0.95, (62, 66, 64)),
+        (0.55, 1.2, (38, 62, 120)),
+        (0.3, 0.75, (176, 44, 38)),
+        (0.5, 1.1, (40, 92, 60)),
+    )[actor.seed % 4]
     painter.begin()
     painter.polygon(_upright(foot, width, height), rgb, depth, 0.95, claim=True, low_light=0.6)
     painter.end()
@@ -194,13 +197,15 @@ def draw_signal(painter: Painter, actor: Actor, layout: Layout) -> None:
         _draw_signal_from_the_side(painter, bottom, depth, housing, 1 if actor.heading > 0 else -1)
         return
     painter.begin("traffic light", _CODES[actor.state])
-    painter.polygon(_upright(bottom, 0.42, 1.10), housing, depth, 0.9, claim=True, low_light=0.7)
+    backplate = _upright(bottom - _UP * 0.07, 0.58, 1.24)
+    painter.polygon(backplate, (24, 25, 24), depth, 0.8, claim=True)
+    painter.polygon(_upright(bottom, 0.40, 1.10), housing, depth, 0.9, low_light=0.7)
     strong = 1.0 if painter.air.dark else 0.5
     for i, name in enumerate(("green", "yellow", "red")):
         centre = bottom + np.array([0.0, 0.2 + 0.35 * i, -0.05])
         if name == actor.state:
             painter.disc(centre, 0.15, _LAMPS[name], emits=True)
-            painter.glow(centre, 1.3 if painter.air.dark else 0.4, _LAMPS[name], strong)
+            painter.glow(centre, 1.9 if painter.air.dark else 0.45, _LAMPS[name], strong)
         else:
             painter.disc(centre, 0.13, (22, 22, 22), 0.7)
     painter.end()
@@ -210,10 +215,10 @@ def _draw_signal_from_the_side(
     painter: Painter, bottom: np.ndarray, depth: float, housing: Colour, facing: int
 ) -> None:
     painter.begin("traffic light", "NA")
-    painter.polygon(_upright(bottom, 0.22, 1.08), housing, depth, 0.7, claim=True)
+    painter.polygon(_upright(bottom, 0.28, 1.08), housing, depth, 0.7, claim=True)
     for i in range(3):
-        visor = bottom + np.array([facing * 0.2, 0.14 + 0.35 * i, 0.0])
-        painter.polygon(_upright(visor, 0.22, 0.16), housing, depth, 0.6, claim=True)
+        visor = bottom + np.array([facing * 0.26, 0.14 + 0.35 * i, 0.0])
+        painter.polygon(_upright(visor, 0.28, 0.16), housing, depth, 0.6, claim=True)
     painter.end()
 
 
@@ -345,8 +350,10 @@ def _street_name(painter: Painter, centre: np.ndarray, depth: float) -> None:
 
 def _oneway(painter: Painter, centre: np.ndarray, depth: float) -> None:
     _plate(painter, centre, depth, (0.92, 0.32), (28, 28, 30), (), _WHITE)
-    painter.polygon(centre + np.array([[-0.36, -0.05, -0.01], [0.1, -0.05, -0.01], [0.1, -0.11, -0.01], [0.38, 0, -0.01],
-                                       [0.1, 0.11, -0.01], [0.1, 0.05, -0.01], [-0.36, 0.05, -0.01]]), _WHITE, depth)  # fmt: skip
+    across = (-0.36, 0.1, 0.1, 0.38, 0.1, 0.1, -0.36)
+    up = (-0.05, -0.05, -0.11, 0.0, 0.11, 0.05, 0.05)
+    arrow = np.stack([across, up, np.full(len(up), -0.01)], axis=-1)
+    painter.polygon(centre + arrow, _WHITE, depth)
 
 
 def _no_entry(painter: Painter, centre: np.ndarray, depth: float) -> None:

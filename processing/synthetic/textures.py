@@ -13,7 +13,7 @@ NUM_TREES = 8
 
 
 def _fractal(side: int, octaves: int, seed: int) -> np.ndarray:
-    """Tileable value noise ``(side, side)`` with mean 0: random grids, each finer and fainter than the last."""
+    """Tileable value noise ``(side, side)``, mean 0: random grids, each finer and fainter than the last."""
     rng = np.random.default_rng(seed)
     total = np.zeros((side, side))
     for octave in range(octaves):
@@ -31,7 +31,7 @@ def _fractal(side: int, octaves: int, seed: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def asphalt() -> skia.Image:
-    """Wear of the road: black or white with little opacity, ``512x512``; meant to be laid over a plain colour."""
+    """Grain of the road, ``512x512``: black or white of little opacity, to be laid over a plain colour."""
     rng = np.random.default_rng(21)
     rough = _fractal(512, 7, 22) * 11 + rng.normal(0, 9, (512, 512))
     pixels = np.zeros((512, 512, 4), np.uint8)

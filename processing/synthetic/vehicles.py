@@ -1,7 +1,7 @@
 """Vehicles: a side profile drawn out across its width, with windows, wheels and lamps on it.
 
-A profile is a list of (along, height) points, rear bumper first, over the roof to the front bumper; `along` runs from
--0.5 (rear) to 0.5 (front) of the length and `height` from 0 to 1 of the height.
+A profile is a list of (along, height) points, rear bumper first, over the roof to the front bumper; `along`
+runs from -0.5 (rear) to 0.5 (front) of the length and `height` from 0 to 1 of the height.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Hull:
 
 @dataclass(frozen=True)
 class Model:
-    """A kind of vehicle: its BDD100K category, its hulls (rear first), axles (shares of its length) and paints."""
+    """A kind of vehicle: BDD100K category, hulls (rear first), axles (shares of the length) and paints."""
 
     category: str
     hulls: tuple[Hull, ...]
@@ -61,7 +61,8 @@ class Model:
 
 
 _PAINTS = (
-    (228, 228, 226), (222, 222, 224), (40, 42, 46), (30, 31, 34), (58, 60, 64), (120, 123, 128), (166, 169, 172),
+    (228, 228, 226), (222, 222, 224), (40, 42, 46), (30, 31, 34), (58, 60, 64), (120, 123, 128),
+    (166, 169, 172),
     (92, 96, 102), (134, 32, 30), (36, 54, 96), (44, 70, 112), (96, 88, 76), (40, 62, 52), (170, 160, 140),
 )  # fmt: skip
 _BUS_PAINTS = ((226, 228, 230), (222, 226, 234), (210, 70, 40), (60, 120, 150))
@@ -75,23 +76,28 @@ _WORK_PAINTS = (
 )
 
 _SEDAN = (
-    (-0.5, 0.0), (-0.5, 0.30), (-0.49, 0.58), (-0.33, 0.63), (-0.17, 0.95), (0.0, 1.0), (0.09, 0.97), (0.25, 0.62),
+    (-0.5, 0.0), (-0.5, 0.30), (-0.49, 0.58), (-0.33, 0.63), (-0.17, 0.95), (0.0, 1.0), (0.09, 0.97),
+    (0.25, 0.62),
     (0.46, 0.50), (0.5, 0.36), (0.5, 0.0),
 )  # fmt: skip
 _SUV = (
-    (-0.5, 0.0), (-0.5, 0.34), (-0.485, 0.58), (-0.42, 0.95), (-0.1, 1.0), (0.08, 0.97), (0.22, 0.62), (0.46, 0.55),
+    (-0.5, 0.0), (-0.5, 0.34), (-0.485, 0.58), (-0.42, 0.95), (-0.1, 1.0), (0.08, 0.97), (0.22, 0.62),
+    (0.46, 0.55),
     (0.5, 0.40), (0.5, 0.0),
 )  # fmt: skip
 _HATCH = (
-    (-0.5, 0.0), (-0.5, 0.34), (-0.47, 0.60), (-0.36, 0.95), (-0.1, 1.0), (0.10, 0.96), (0.28, 0.62), (0.46, 0.50),
+    (-0.5, 0.0), (-0.5, 0.34), (-0.47, 0.60), (-0.36, 0.95), (-0.1, 1.0), (0.10, 0.96), (0.28, 0.62),
+    (0.46, 0.50),
     (0.5, 0.36), (0.5, 0.0),
 )  # fmt: skip
 _VAN = (
-    (-0.5, 0.0), (-0.5, 0.28), (-0.49, 0.52), (-0.47, 0.96), (-0.3, 1.0), (0.22, 0.98), (0.38, 0.58), (0.48, 0.46),
+    (-0.5, 0.0), (-0.5, 0.28), (-0.49, 0.52), (-0.47, 0.96), (-0.3, 1.0), (0.22, 0.98), (0.38, 0.58),
+    (0.48, 0.46),
     (0.5, 0.30), (0.5, 0.0),
 )  # fmt: skip
 _PICKUP = (
-    (-0.5, 0.0), (-0.5, 0.30), (-0.5, 0.56), (-0.12, 0.56), (-0.09, 0.96), (0.02, 1.0), (0.12, 0.96), (0.24, 0.60),
+    (-0.5, 0.0), (-0.5, 0.30), (-0.5, 0.56), (-0.12, 0.56), (-0.09, 0.96), (0.02, 1.0), (0.12, 0.96),
+    (0.24, 0.60),
     (0.47, 0.54), (0.5, 0.40), (0.5, 0.0),
 )  # fmt: skip
 _BOX = ((-0.5, 0.0), (-0.5, 1.0), (0.5, 1.0), (0.5, 0.0))
@@ -112,7 +118,7 @@ _BUS = (
 def _car(
     length: float, width: float, height: float, profile: tuple[Point, ...], roof: tuple[float, ...]
 ) -> Hull:
-    """A passenger car's hull; `roof` gives along-positions of the side windows' corners and the pillar between."""
+    """A passenger car's hull; `roof` places the side windows' corners and the pillar between, along it."""
     rear_low, rear_high, pillar, front_high, front_low = roof
     windows = (
         ((rear_low, 0.64), (rear_high, 0.91), (pillar - 0.012, 0.93), (pillar - 0.012, 0.64)),
@@ -275,7 +281,7 @@ def _draw_shadow(painter: Painter, placed: _Placed, model: Model) -> None:
 
 
 def _draw_faces(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour) -> None:
-    """Fill the faces across the width that look at the camera: boot, rear window, roof, windscreen, bonnet ..."""
+    """Fill the faces across the width that look at the camera: boot, rear window, roof, bonnet ..."""
     shares_along, shares_up = zip(*hull.profile, strict=True)
     corners = [_on_hull(hull, shares_along, shares_up, side) for side in (-1.0, 1.0)]
     height, along = corners[0][:, 1].tolist(), corners[0][:, 2].tolist()

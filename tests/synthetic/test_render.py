@@ -10,7 +10,8 @@ from PIL import Image
 from traffic_vlm.processing.synthetic import render_dataset, render_scene
 
 CATEGORIES = {
-    "pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle", "traffic light", "traffic sign",
+    "pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+    "traffic light", "traffic sign",
 }  # fmt: skip
 SEEDS = range(24)
 
