@@ -1,6 +1,7 @@
 """Scaled dot-product attention behind transformers' attention interface.
 
-`attend` picks the backend of the config (sdpa, eager, flash, flex); `eager_attention_forward` is the one written out.
+`attend` picks the backend of the config (sdpa, eager, flash, flex); `eager_attention_forward` is the one
+written out.
 """
 
 import torch
@@ -21,9 +22,10 @@ def eager_attention_forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention in plain operations, which also returns its probabilities.
 
-    Unlike the eager functions of transformers it takes every mask that the sdpa backend takes: additive, boolean
-    (True = may look), or none with `is_causal`. So maps can be asked for without rebuilding the masks. Query heads
-    that share a key head are folded into the query length, so that keys and values are not repeated.
+    Unlike the eager functions of transformers it takes every mask that the sdpa backend takes: additive,
+    boolean (True = may look), or none with `is_causal`. So maps can be asked for without rebuilding the
+    masks. Query heads that share a key head are folded into the query length, so that keys and values are not
+    repeated.
 
     Args:
         module: The calling module; only `training` is read.
@@ -44,11 +46,13 @@ def eager_attention_forward(
     key_heads, key_length = key.shape[1], key.shape[2]
     queries = query.reshape(batch * key_heads, -1, head_dim)
     keys, values = key.reshape(-1, key_length, head_dim), value.reshape(-1, key_length, head_dim)
-    # baddbmm scales inside the product: no pass of its own over the scores, and no rounding of scaled queries.
+    # baddbmm scales inside the product: no pass of its own over the scores, and no rounding of scaled
+    # queries.
     scores = torch.baddbmm(queries.new_empty(1, 1, 1), queries, keys.transpose(1, 2), beta=0, alpha=scaling)
     scores = scores.view(batch, heads, query_length, key_length)
     if attention_mask is None and is_causal and query_length > 1:
-        # sdpa's convention too: the diagonal starts in the upper left corner (an empty static cache is longer).
+        # sdpa's convention too: the diagonal starts in the upper left corner (an empty static cache is
+        # longer).
         attention_mask = torch.ones(query_length, key_length, dtype=torch.bool, device=scores.device).tril()
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
@@ -62,9 +66,11 @@ def eager_attention_forward(
 
 
 def is_short_cpu_training(query: torch.Tensor, key: torch.Tensor) -> bool:
-    """Whether plain products beat PyTorch's fused CPU kernel: its backward pass takes about three times as long.
+    """Whether plain products beat PyTorch's fused CPU kernel: its backward pass takes about three times
+    as long.
 
-    Measured at 24 to 200 tokens, 32 and 64 channels a head, bfloat16; far beyond that, memory speaks for the kernel.
+    Measured at 24 to 200 tokens, 32 and 64 channels a head, bfloat16; far beyond that, memory speaks for the
+    kernel.
     """
     return query.device.type == "cpu" and query.requires_grad and key.shape[2] <= 512
 
@@ -80,8 +86,9 @@ def attend(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Attention through the backend that `module.config` names.
 
-    `module` carries `config`, `scaling`, `is_causal`, `num_key_value_groups` and `attention_dropout`. When maps are
-    asked for, the eager function answers whatever the backend: no fused kernel returns its probabilities.
+    `module` carries `config`, `scaling`, `is_causal`, `num_key_value_groups` and `attention_dropout`. When
+    maps are asked for, the eager function answers whatever the backend: no fused kernel returns its
+    probabilities.
 
     Args:
         module: The attention module.

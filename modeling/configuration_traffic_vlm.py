@@ -1,9 +1,10 @@
 """Configuration of TrafficVLM: a vision config, a text config, and how the two are fused.
 
-Every combination that cannot be built is refused here, at construction, with the field to change in the message.
+Every combination that cannot be built is refused here, at construction, with the field to change in the
+message.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
@@ -38,18 +39,22 @@ class TrafficVLMVisionConfig(PreTrainedConfig):
         num_hidden_layers (`int`, defaults to 6): Number of transformer layers.
         num_attention_heads (`int`, defaults to 6): Number of attention heads; divides `hidden_size`.
         num_channels (`int`, defaults to 3): Colour channels of `pixel_values`.
-        image_size (`int | list[int]`, defaults to `[160, 288]`): `[height, width]` in pixels; one number means a square.
-        patch_size (`int`, defaults to 16): Side of the square patch in pixels; divides both sides of the image.
-        stem (`str`, defaults to `"patch"`): `"patch"`, one strided convolution as in SigLIP, or `"conv"`, a chain of
-            stride-2 3x3 convolutions ([Xiao et al., 2021](https://arxiv.org/abs/2106.14881)).
-        stem_channels (`list[int]`, *optional*): Output channels of each stride-2 convolution of the `"conv"` stem.
-            `2 ** len(stem_channels)` equals `patch_size`. Defaults to halving `hidden_size` backwards, layer by layer.
+        image_size (`int | list[int]`, defaults to `[160, 288]`): `[height, width]` in pixels; one number
+            means a square.
+        patch_size (`int`, defaults to 16): Side of the square patch in pixels; divides both sides of the
+            image.
+        stem (`str`, defaults to `"patch"`): `"patch"`, one strided convolution as in SigLIP, or `"conv"`, a
+            chain of stride-2 3x3 convolutions ([Xiao et al., 2021](https://arxiv.org/abs/2106.14881)).
+        stem_channels (`list[int]`, *optional*): Output channels of each stride-2 convolution of the `"conv"`
+            stem. `2 ** len(stem_channels)` equals `patch_size`. Defaults to halving `hidden_size` backwards,
+            layer by layer.
         hidden_act (`str`, defaults to `"gelu_pytorch_tanh"`): Activation of the feed-forward layers.
         layer_norm_eps (`float`, defaults to 1e-06): Epsilon of the layer norms.
         attention_dropout (`float`, defaults to 0.0): Dropout of the attention probabilities.
         hidden_dropout (`float`, defaults to 0.0): Dropout of what each residual branch adds.
         drop_path_rate (`float`, defaults to 0.0): Stochastic depth of the last layer; grows linearly from 0.
-        initializer_factor (`float`, defaults to 1.0): Multiplies the standard deviation of every initial weight.
+        initializer_factor (`float`, defaults to 1.0): Multiplies the standard deviation of every initial
+            weight.
     """
 
     model_type = "traffic_vlm_vision"
@@ -116,8 +121,8 @@ class TrafficVLMVisionConfig(PreTrainedConfig):
                 len(self.stem_channels or []) >= 1
                 and 2 ** len(self.stem_channels) == self.patch_size
                 and min(self.stem_channels) >= 1,
-                f"vision_config.stem_channels {self.stem_channels} does not fit patch_size {self.patch_size}: each entry "
-                "halves the image once, so 2 ** len(stem_channels) must equal patch_size.",
+                f"vision_config.stem_channels {self.stem_channels} does not fit patch_size "
+                f"{self.patch_size}: each entry halves the image once, so 2 ** len(stem_channels) must equal patch_size.",
             )
         for name in ("attention_dropout", "hidden_dropout", "drop_path_rate"):
             _check_rate("vision_config", name, getattr(self, name))
@@ -144,17 +149,21 @@ class TrafficVLMTextConfig(PreTrainedConfig):
         intermediate_size (`int`, defaults to 512): Width of the gated feed-forward layers.
         num_hidden_layers (`int`, defaults to 4): Number of decoder layers.
         num_attention_heads (`int`, defaults to 6): Query heads of self-attention.
-        num_key_value_heads (`int`, *optional*): Key/value heads; divides `num_attention_heads`. Defaults to as many.
+        num_key_value_heads (`int`, *optional*): Key/value heads; divides `num_attention_heads`. Defaults to
+            as many.
         head_dim (`int`, *optional*): Width of a head, even (RoPE turns pairs). Defaults to
             `hidden_size // num_attention_heads`.
         hidden_act (`str`, defaults to `"gelu_pytorch_tanh"`): Activation of the gate.
-        max_position_embeddings (`int`, defaults to 1024): Longest sequence that the rotary embedding is meant for.
+        max_position_embeddings (`int`, defaults to 1024): Longest sequence that the rotary embedding is meant
+            for.
         rms_norm_eps (`float`, defaults to 1e-06): Epsilon of the norms.
-        rope_parameters (`dict`, *optional*): Rotary settings; `{"rope_type": "default", "rope_theta": 10000.0}`.
+        rope_parameters (`dict`, *optional*): Rotary settings; `{"rope_type": "default", "rope_theta":
+            10000.0}`.
         attention_bias (`bool`, defaults to `False`): Biases in the attention projections.
         attention_dropout (`float`, defaults to 0.0): Dropout of the attention probabilities.
         hidden_dropout (`float`, defaults to 0.0): Dropout of what each residual branch adds.
-        initializer_factor (`float`, defaults to 1.0): Multiplies the standard deviation of every initial weight.
+        initializer_factor (`float`, defaults to 1.0): Multiplies the standard deviation of every initial
+            weight.
         use_cache (`bool`, defaults to `True`): Whether generation keeps keys and values.
         pad_token_id (`int`, defaults to 0): Padding.
         bos_token_id (`int`, defaults to 1): First token of a prompt.
@@ -164,7 +173,7 @@ class TrafficVLMTextConfig(PreTrainedConfig):
 
     model_type = "traffic_vlm_text"
     base_config_key = "text_config"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list] = ["past_key_values"]
 
     vocab_size: int = 2048
     hidden_size: int = 192
@@ -214,12 +223,12 @@ class TrafficVLMTextConfig(PreTrainedConfig):
         )
         _refuse_unless(
             self.num_attention_heads % self.num_key_value_heads == 0,
-            f"text_config.num_attention_heads ({self.num_attention_heads}) is not a multiple of num_key_value_heads "
-            f"({self.num_key_value_heads}): change one of them.",
+            f"text_config.num_attention_heads ({self.num_attention_heads}) is not a multiple of "
+            f"num_key_value_heads ({self.num_key_value_heads}): change one of them.",
         )
         _refuse_unless(
             self.head_dim % 2 == 0,
-            f"text_config.head_dim is {self.head_dim}: make it even, the rotary embedding turns pairs of channels.",
+            f"text_config.head_dim is {self.head_dim}: make it even, RoPE turns pairs of channels.",
         )
         for name in ("attention_dropout", "hidden_dropout"):
             _check_rate("text_config", name, getattr(self, name))
@@ -232,21 +241,24 @@ class TrafficVLMConfig(PreTrainedConfig):
     Args:
         vision_config (`TrafficVLMVisionConfig | dict`, *optional*): The encoder.
         text_config (`TrafficVLMTextConfig | dict`, *optional*): The decoder.
-        fusion (`str`, defaults to `"cross_attention"`): `"cross_attention"`: decoder layers look at the patches through
-            gated cross-attention. `"prefix"`: projected patches stand in front of the text, as in PaliGemma. `"both"`:
-            both. `"none"`: the decoder is blind; the model has no vision encoder.
-        cross_attention_layers (`list[int]`, *optional*): Decoder layers with cross-attention. Defaults to all of them.
-        num_cross_attention_heads (`int`, *optional*): Query heads of cross-attention. Defaults to the text config's.
-        num_cross_key_value_heads (`int`, *optional*): Key/value heads of cross-attention. Defaults to the number of its
-            query heads, or the text config's when `num_cross_attention_heads` is not given either.
-        cross_attention_gate_init (`float`, defaults to 0.0): Initial value of the gates before `tanh`. 0 leaves a
-            pretrained decoder as it was ([Flamingo](https://arxiv.org/abs/2204.14198)).
+        fusion (`str`, defaults to `"cross_attention"`): `"cross_attention"`: decoder layers look at the
+            patches through gated cross-attention. `"prefix"`: projected patches stand in front of the text,
+            as in PaliGemma. `"both"`: both. `"none"`: the decoder is blind; the model has no vision encoder.
+        cross_attention_layers (`list[int]`, *optional*): Decoder layers with cross-attention. Defaults to all
+            of them.
+        num_cross_attention_heads (`int`, *optional*): Query heads of cross-attention. Defaults to the text
+            config's.
+        num_cross_key_value_heads (`int`, *optional*): Key/value heads of cross-attention. Defaults to the
+            number of its query heads, or the text config's when `num_cross_attention_heads` is not given
+            either.
+        cross_attention_gate_init (`float`, defaults to 0.0): Initial value of the gates before `tanh`. 0
+            leaves a pretrained decoder as it was ([Flamingo](https://arxiv.org/abs/2204.14198)).
         image_token_id (`int`, defaults to 3): The `<image>` placeholder; needed by `"prefix"` and `"both"`.
         num_patch_labels (`int`, defaults to 0): Outputs of the auxiliary patch head; 0 builds no head.
-        grounding_heads (`list[list[int]]`, *optional*): `[layer, head]` pairs of cross-attention heads that show the
-            evidence. Kept sorted. Defaults to none.
-        initializer_factor (`float`, defaults to 1.0): Multiplies the standard deviation of every initial weight of the
-            projection and the heads.
+        grounding_heads (`list[list[int]]`, *optional*): `[layer, head]` pairs of cross-attention heads that
+            show the evidence. Kept sorted. Defaults to none.
+        initializer_factor (`float`, defaults to 1.0): Multiplies the standard deviation of every initial
+            weight of the projection and the heads.
         tie_word_embeddings (`bool`, defaults to `True`): Output weights are the input embeddings.
 
     Example:
@@ -258,8 +270,11 @@ class TrafficVLMConfig(PreTrainedConfig):
     """
 
     model_type = "traffic_vlm"
-    sub_configs = {"vision_config": TrafficVLMVisionConfig, "text_config": TrafficVLMTextConfig}
-    keys_to_ignore_at_inference = ["past_key_values"]
+    sub_configs: ClassVar[dict] = {
+        "vision_config": TrafficVLMVisionConfig,
+        "text_config": TrafficVLMTextConfig,
+    }
+    keys_to_ignore_at_inference: ClassVar[list] = ["past_key_values"]
 
     vision_config: TrafficVLMVisionConfig | dict | None = None
     text_config: TrafficVLMTextConfig | dict | None = None
@@ -311,13 +326,13 @@ class TrafficVLMConfig(PreTrainedConfig):
         _refuse_unless(
             all(isinstance(layer, int) and 0 <= layer < depth for layer in self.cross_attention_layers)
             and len(set(self.cross_attention_layers)) == len(self.cross_attention_layers),
-            f"cross_attention_layers {self.cross_attention_layers} does not fit a decoder of {depth} layers: name each "
-            f"layer once, from 0 to {depth - 1}.",
+            f"cross_attention_layers {self.cross_attention_layers} does not fit a decoder of {depth} layers: "
+            f"name each layer once, from 0 to {depth - 1}.",
         )
         _refuse_unless(
             not self.uses_cross_attention or len(self.cross_attention_layers) > 0,
-            f"fusion {self.fusion!r} needs at least one layer in cross_attention_layers; for a blind model set "
-            "fusion='none'.",
+            f"fusion {self.fusion!r} needs at least one layer in cross_attention_layers; for a blind model "
+            "set fusion='none'.",
         )
         _check_positive(
             "config",
@@ -332,8 +347,9 @@ class TrafficVLMConfig(PreTrainedConfig):
         _refuse_unless(
             not self.uses_prefix
             or (self.image_token_id is not None and 0 <= self.image_token_id < self.text_config.vocab_size),
-            f"fusion {self.fusion!r} puts <image> tokens into the text, but image_token_id is {self.image_token_id} and "
-            f"vocab_size {self.text_config.vocab_size}: set image_token_id to the id of <image>.",
+            f"fusion {self.fusion!r} puts <image> tokens into the text, but image_token_id is "
+            f"{self.image_token_id} and vocab_size {self.text_config.vocab_size}: set image_token_id to the "
+            "id of <image>.",
         )
         _refuse_unless(
             self.num_patch_labels >= 0, "num_patch_labels is negative: set it to 0 (no patch head) or more."
@@ -347,17 +363,18 @@ class TrafficVLMConfig(PreTrainedConfig):
                 and all(isinstance(number, int) for number in pair)
                 and pair[0] in self.cross_attention_layers
                 and 0 <= pair[1] < self.num_cross_attention_heads,
-                f"grounding_heads holds {pair}: each entry is [layer, head] with a layer of cross_attention_layers "
-                f"{self.cross_attention_layers} and a head from 0 to {self.num_cross_attention_heads - 1}.",
+                f"grounding_heads holds {pair}: each entry is [layer, head] with a layer of "
+                f"cross_attention_layers {self.cross_attention_layers} and a head from 0 to "
+                f"{self.num_cross_attention_heads - 1}.",
             )
         _refuse_unless(
             not self.grounding_heads or self.uses_cross_attention,
-            f"grounding_heads are cross-attention heads, and fusion {self.fusion!r} has none: set grounding_heads=[].",
+            f"grounding_heads are cross-attention heads, and fusion {self.fusion!r} has none: set it to [].",
         )
 
     @property
     def evidence_heads(self) -> list[list[int]]:
-        """`[layer, head]` pairs that show the evidence: `grounding_heads`, else the first cross-attention layer's."""
+        """`[layer, head]` pairs that show the evidence: `grounding_heads`, else the first layer's."""
         if self.grounding_heads or not self.uses_cross_attention:
             return self.grounding_heads
         return [[self.cross_attention_layers[0], head] for head in range(self.num_cross_attention_heads)]

@@ -1,4 +1,4 @@
-"""The decoder's parts: Gemma's layer, with gated cross-attention to the image between self-attention and feed-forward."""
+"""The decoder's parts: Gemma's layer, with gated cross-attention between self-attention and feed-forward."""
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from .rotary import rotate
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm whose scale is `1 + weight`, as in Gemma: weight decay pulls it to 1, not to 0."""
+    """Root-mean-square norm whose scale is `1 + weight`, as in Gemma: weight decay pulls it to 1."""
 
     def __init__(self, dim: int, eps: float = 1e-6):
         super().__init__()
@@ -95,7 +95,7 @@ class SelfAttention(nn.Module):
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`(rows, length, hidden_size)` -> the same shape, and maps `(rows, heads, length, key_length)` or None."""
+        """`(rows, length, hidden_size)` -> the same shape, and maps `(rows, heads, length, keys)` or None."""
         heads_shape = (*hidden_states.shape[:-1], -1, self.head_dim)
         query = rotate(self.q_proj(hidden_states).view(heads_shape).transpose(1, 2), *position_embeddings)
         key = rotate(self.k_proj(hidden_states).view(heads_shape).transpose(1, 2), *position_embeddings)
@@ -109,12 +109,12 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Gated grouped-query attention from text (queries) to patches (keys and values), without positions.
 
-    All questions of one image are folded into the query length of one attention call, so that its keys and values
-    are computed once and never copied: `(num_images, heads, questions * length, head_dim)` against
+    All questions of one image are folded into the query length of one attention call, so that its keys and
+    values are computed once and never copied: `(num_images, heads, questions * length, head_dim)` against
     `(num_images, key_value_heads, num_patches, head_dim)`.
 
-    The gate is Flamingo's: the output is multiplied by `tanh(gate)`, which starts at 0 by default. Departs from
-    Flamingo in that the layer's own feed-forward follows instead of a second gated one.
+    The gate is Flamingo's: the output is multiplied by `tanh(gate)`, which starts at 0 by default. Departs
+    from Flamingo in that the layer's own feed-forward follows instead of a second gated one.
     """
 
     is_causal = False
@@ -144,8 +144,8 @@ class CrossAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the images, each `(num_images, key_value_heads, num_patches, head_dim)`.
 
-        Computed from `image_hidden_states` when images come in, and then left in `memory` if it outlives this forward
-        pass; else read from there.
+        Computed from `image_hidden_states` when images come in, and then left in `memory` if it outlives this
+        forward pass; else read from there.
         """
         if image_hidden_states is None:
             return memory.keys_values[self.layer_idx]
@@ -168,7 +168,8 @@ class CrossAttention(nn.Module):
 
         Args:
             hidden_states: `(rows, length, hidden_size)`.
-            image_hidden_states: `(num_images, num_patches, hidden_size)`, or None: read keys and values from `memory`.
+            image_hidden_states: `(num_images, num_patches, hidden_size)`, or None: read keys and values from
+                `memory`.
             memory: Which row asks about which image, the mask of the patches, and kept keys and values.
             grounding_positions: `(rows,)`; the position in each row whose maps are wanted.
             **kwargs: Options of the attention backend.
@@ -197,9 +198,10 @@ class CrossAttention(nn.Module):
     def maps_at(
         self, query_rows: torch.Tensor, key: torch.Tensor, memory: ImageMemory, positions: torch.Tensor
     ) -> torch.Tensor:
-        """Attention probabilities of the grounding heads at one position a row: `(rows, num_heads_here, num_patches)`.
+        """Maps of the grounding heads at one position a row: `(rows, num_heads_here, num_patches)`.
 
-        Computed beside the fused kernel, for a few heads and one position, which is far cheaper than eager attention.
+        Computed beside the fused kernel, for a few heads and one position, which is far cheaper than eager
+        attention.
         """
         heads = torch.tensor(self.grounding_heads, device=key.device)
         index = torch.arange(query_rows.shape[0], device=key.device)
@@ -220,8 +222,8 @@ class CrossAttention(nn.Module):
 class DecoderLayer(GradientCheckpointingLayer):
     """Gemma's layer with cross-attention in the middle.
 
-    Norm -> self-attention -> add; norm -> gated cross-attention -> add (in the layers that have it, when there is an
-    image); norm -> feed-forward -> add.
+    Norm -> self-attention -> add; norm -> gated cross-attention -> add (in the layers that have it, when
+    there is an image); norm -> feed-forward -> add.
     """
 
     def __init__(self, config: TrafficVLMTextConfig, layer_idx: int, fusion: TrafficVLMConfig | None = None):

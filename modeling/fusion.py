@@ -17,7 +17,7 @@ class Projector(nn.Module):
         self.linear = nn.Linear(config.vision_config.hidden_size, config.text_config.hidden_size)
 
     def forward(self, patch_states: torch.Tensor) -> torch.Tensor:
-        """`(num_images, num_patches, vision hidden_size)` -> `(num_images, num_patches, text hidden_size)`."""
+        """`(num_images, num_patches, vision width)` -> `(num_images, num_patches, text width)`."""
         return self.linear(patch_states)
 
 
@@ -51,14 +51,14 @@ def fill_placeholders(
         counts = is_placeholder.sum(dim=1)
         if not bool((counts == num_patches).all()):
             raise ValueError(
-                f"an image has {num_patches} patches, but the text rows hold {sorted(set(counts.tolist()))} <image> "
-                "tokens: put one <image> token a patch in front of each question."
+                f"an image has {num_patches} patches, but the text rows hold {sorted(set(counts.tolist()))} "
+                "<image> tokens: put one <image> token a patch in front of each question."
             )
     return inputs_embeds.masked_scatter(is_placeholder[..., None], features.to(inputs_embeds.dtype))
 
 
 def prefix_overlay(in_prefix: torch.Tensor) -> Callable:
-    """A mask function for transformers' mask utilities: tokens of the prefix see each other in both directions.
+    """A mask function for transformers' mask utilities: the prefix's tokens all see each other.
 
             I I q a        I = image, q = question token outside the prefix, a = answer
         I   x x . .

@@ -1,7 +1,7 @@
 """Supervised grounding: what stands in each patch, and whether chosen heads look at the evidence.
 
-Both are training aids. An exported checkpoint may drop the patch head (`num_patch_labels = 0`) without a change in its
-answers, and the grounding loss has no weights at all.
+Both are training aids. An exported checkpoint may drop the patch head (`num_patch_labels = 0`) without a
+change in its answers, and the grounding loss has no weights at all.
 """
 
 import torch
@@ -11,7 +11,7 @@ from .configuration_traffic_vlm import TrafficVLMConfig
 
 
 class PatchHead(nn.Module):
-    """Says for each patch which labels (categories, light colours, ...) touch it: a norm and one linear layer."""
+    """Says for each patch which labels (categories, light colours, ...) touch it."""
 
     def __init__(self, config: TrafficVLMConfig):
         super().__init__()
@@ -20,7 +20,7 @@ class PatchHead(nn.Module):
         self.classifier = nn.Linear(width, config.num_patch_labels)
 
     def forward(self, patch_states: torch.Tensor) -> torch.Tensor:
-        """`(num_images, num_patches, vision hidden_size)` -> logits `(num_images, num_patches, num_patch_labels)`."""
+        """`(num_images, num_patches, width)` -> logits `(num_images, num_patches, num_patch_labels)`."""
         return self.classifier(self.norm(patch_states))
 
 
@@ -46,8 +46,8 @@ def grounding_loss(grounding_maps: torch.Tensor, evidence: torch.Tensor) -> torc
 
     Args:
         grounding_maps: Attention probabilities `(rows, num_grounding_heads, num_patches)`, each summing to 1.
-        evidence: `(rows, num_patches)`, 1 where a patch touches an evidence box, else 0. Rows without any 1 are
-            skipped: no evidence is not evidence of absence.
+        evidence: `(rows, num_patches)`, 1 where a patch touches an evidence box, else 0. Rows without any 1
+            are skipped (no evidence is not evidence of absence).
 
     Returns:
         A scalar in nats; 0 when no row has evidence.

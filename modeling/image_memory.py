@@ -7,8 +7,8 @@ Rows are questions. With `image_index` None, rows are grouped evenly by image: r
     folded     image 0: q0 q1 q2              (num_images, questions * length, width)
                image 1: q3 q4 q5
 
-Otherwise each image gets as many slots as the most asked image has questions, and spare slots compute a row again whose
-result nobody reads. Keys and values are not copied in either case.
+Otherwise each image gets as many slots as the most asked image has questions, and spare slots compute a row
+again whose result nobody reads. Keys and values are not copied in either case.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +28,8 @@ class ImageMemory:
         slots: `(num_images, most_questions)`, the row in each slot; None when rows are grouped evenly.
         row_slot: `(rows,)`, the flat slot of each row; None when rows are grouped evenly.
         patch_mask: `(num_images, num_patches)` bool, False where a patch is padding; None when all are real.
-        keys_values: For each decoder layer its keys and values, `(num_images, key_value_heads, num_patches, head_dim)`.
+        keys_values: For each decoder layer its keys and values, `(num_images, key_value_heads, num_patches,
+            head_dim)`.
         is_kept: Whether keys and values are kept for later forward passes.
     """
 
@@ -53,8 +54,8 @@ class ImageMemory:
         if image_index is None:
             if rows % self.num_images:
                 raise ValueError(
-                    f"{rows} text rows cannot be shared evenly among {self.num_images} images: pass image_index, the "
-                    "image of each row."
+                    f"{rows} text rows cannot be shared evenly among {self.num_images} images: pass "
+                    "image_index, the image of each row."
                 )
             return
         check_image_index(image_index, rows, self.num_images)
@@ -99,15 +100,15 @@ class ImageMemory:
 
 
 def check_image_index(image_index: torch.Tensor, rows: int, num_images: int) -> None:
-    """Refuses an `image_index` that is not `(rows,)` with entries from 0 to `num_images - 1` (ValueError)."""
+    """Raises ValueError if `image_index` is not `(rows,)` with entries from 0 to `num_images - 1`."""
     if image_index.shape != (rows,):
         raise ValueError(
-            f"image_index has shape {tuple(image_index.shape)}, but there are {rows} text rows: give one image a row."
+            f"image_index has shape {tuple(image_index.shape)} for {rows} text rows: give each row one image."
         )
     lowest, highest = int(image_index.min()), int(image_index.max())
     if lowest < 0 or highest >= num_images:
         raise ValueError(
-            f"image_index runs from {lowest} to {highest}, but there are {num_images} images (0 to {num_images - 1})."
+            f"image_index runs from {lowest} to {highest}, but images go from 0 to {num_images - 1}."
         )
 
 
@@ -119,8 +120,8 @@ def memory_of(cache: Cache | None) -> ImageMemory | None:
 def keep_with(cache: Cache, memory: ImageMemory) -> None:
     """Leaves the image memory with the cache of a generation.
 
-    It rides on the cache as an attribute, beside the layers of self-attention: reordering, repeating or cropping the
-    cache changes rows and tokens, and must not touch what belongs to images.
+    It rides on the cache as an attribute, beside the layers of self-attention: reordering, repeating or
+    cropping the cache changes rows and tokens, and must not touch what belongs to images.
     """
     memory.is_kept = True
     cache.image_memory = memory

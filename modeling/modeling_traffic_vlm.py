@@ -1,8 +1,10 @@
-"""TrafficVLM: a SigLIP-style encoder and a Gemma-style decoder that looks at the image through cross-attention.
+"""TrafficVLM: a SigLIP-style encoder and a Gemma-style decoder that looks at the image through
+cross-attention.
 
-What is in the other files: `stem` pixels to patches, `vision` encoder layers, `rotary` RoPE, `decoder` decoder layers,
-`image_memory` many questions on one image, `fusion` projection and prefix, `grounding` patch head and losses,
-`attention` the backends, `pretrained` initial weights, `conversion` SigLIP, Gemma and PaliGemma weights.
+What is in the other files: `stem` pixels to patches, `vision` encoder layers, `rotary` RoPE, `decoder`
+decoder layers, `image_memory` many questions on one image, `fusion` projection and prefix, `grounding` patch
+head and losses, `attention` the backends, `pretrained` initial weights, `conversion` SigLIP, Gemma and
+PaliGemma weights.
 """
 
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from .configuration_traffic_vlm import TrafficVLMConfig, TrafficVLMTextConfig, T
 from .decoder import CrossAttention, DecoderLayer, RMSNorm, ScaledEmbedding, SelfAttention
 from .fusion import Projector, fill_placeholders, pad_to_cache, prefix_overlay
 from .grounding import PatchHead
-from .image_memory import ImageMemory, check_image_index, keep_with, memory_of
+from .image_memory import ImageMemory, keep_with, memory_of
 from .pretrained import TrafficVLMPreTrainedModel
 from .rotary import RotaryEmbedding
 from .vision import VisionAttention, VisionEmbeddings, VisionEncoderLayer
@@ -44,7 +46,8 @@ class TrafficVLMModelOutput(ModelOutput):
         vision_attentions: The encoder's maps, one a layer, `(num_images, heads, num_patches, num_patches)`.
         image_hidden_states: Projected patches `(num_images, num_patches, hidden_size)`.
         patch_states: The encoder's patches before projection `(num_images, num_patches, vision hidden_size)`.
-        grounding_maps: `(rows, num_grounding_heads, num_patches)`, float32, when `grounding_positions` were given.
+        grounding_maps: `(rows, num_grounding_heads, num_patches)`, float32, when `grounding_positions` were
+            given.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -71,8 +74,10 @@ class TrafficVLMOutput(ModelOutput):
         cross_attentions: Cross-attention maps, one a layer that has it, `(rows, heads, length, num_patches)`.
         vision_attentions: The encoder's maps, one a layer, `(num_images, heads, num_patches, num_patches)`.
         image_hidden_states: Projected patches `(num_images, num_patches, hidden_size)`.
-        patch_logits: `(num_images, num_patches, num_patch_labels)`, when the model has a patch head and pixels came in.
-        grounding_maps: `(rows, num_grounding_heads, num_patches)`, float32, when `grounding_positions` were given.
+        patch_logits: `(num_images, num_patches, num_patch_labels)`, when the model has a patch head and
+            pixels came in.
+        grounding_maps: `(rows, num_grounding_heads, num_patches)`, float32, when `grounding_positions` were
+            given.
     """
 
     loss: torch.Tensor | None = None
@@ -90,8 +95,8 @@ class TrafficVLMOutput(ModelOutput):
 class TrafficVLMVisionModel(TrafficVLMPreTrainedModel):
     """Pixels in, one vector a patch out: stem, positions, pre-norm transformer, final norm.
 
-    SigLIP's vision encoder without its pooling head. Departs from it in rectangular images, and optionally in the stem
-    (`config.stem = "conv"`).
+    SigLIP's vision encoder without its pooling head. Departs from it in rectangular images, and optionally in
+    the stem (`config.stem = "conv"`).
     """
 
     config: TrafficVLMVisionConfig
@@ -119,13 +124,14 @@ class TrafficVLMVisionModel(TrafficVLMPreTrainedModel):
         """Encodes images.
 
         Args:
-            pixel_values: `(num_images, channels, height, width)`; both sides multiples of the patch size. Positions are
-                interpolated when the size is not the configured one.
+            pixel_values: `(num_images, channels, height, width)`; both sides multiples of the patch size.
+                Positions are interpolated when the size is not the configured one.
             pixel_attention_mask: `(num_images, num_patches)`, 0 where a patch is padding.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`.
 
         Returns:
-            `last_hidden_state` `(num_images, num_patches, hidden_size)`, and hidden states and maps if asked for.
+            `last_hidden_state` `(num_images, num_patches, hidden_size)`, and hidden states and maps if asked
+            for.
 
         Raises:
             ValueError: If the image's sides are not multiples of the patch size.
@@ -142,7 +148,8 @@ class TrafficVLMVisionModel(TrafficVLMPreTrainedModel):
 
 
 class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
-    """The decoder without output layer. Built from a text config alone it is Gemma; with `fusion`, it also sees.
+    """The decoder without output layer. Built from a text config alone it is Gemma; with `fusion`, it also
+    sees.
 
     Departs from Gemma in the gated cross-attention between self-attention and feed-forward.
     """
@@ -246,8 +253,8 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
     def wants_cache(self, use_cache: bool | None) -> bool:
         """Whether this forward pass keeps keys and values.
 
-        Not by default while training, where nobody reads them, and never with gradient checkpointing, which would
-        write them twice.
+        Not by default while training, where nobody reads them, and never with gradient checkpointing, which
+        would write them twice.
         """
         if self.training and (use_cache is None or self.layers[0].gradient_checkpointing):
             return False
@@ -265,7 +272,8 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
         if in_prefix is not None:
             overlay = prefix_overlay(pad_to_cache(in_prefix, past_key_values))
         elif is_right_padded(attention_mask, inputs_embeds.shape[1]):
-            # Nothing looks at padding that comes later, so the causal mask alone is right, and the fast kernel runs.
+            # Nothing looks at padding that comes later, so the causal mask alone is right, and the fast
+            # kernel runs.
             attention_mask = None
         return create_causal_mask(
             config=self.config,
@@ -314,8 +322,8 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`.
 
         Returns:
-            `last_hidden_state` `(num_images, num_patches, vision hidden_size)` and `pooler_output`, the projected
-            patches `(num_images, num_patches, hidden_size)`.
+            `last_hidden_state` `(num_images, num_patches, vision hidden_size)` and `pooler_output`, the
+            projected patches `(num_images, num_patches, hidden_size)`.
 
         Raises:
             ValueError: If the model is blind (`fusion="none"`).
@@ -347,19 +355,21 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
 
         Args:
             input_ids: Questions (and answers) `(rows, length)`; or give `inputs_embeds`.
-            pixel_values: `(num_images, channels, height, width)`. Ignored by a blind model. Without pixels, the images
-                kept with `past_key_values` are used; without those, cross-attention is skipped.
+            pixel_values: `(num_images, channels, height, width)`. Ignored by a blind model. Without pixels,
+                the images kept with `past_key_values` are used; without those, cross-attention is skipped.
             attention_mask: `(rows, keys)`, 0 where a token is padding; or a ready 4D mask.
-            image_index: `(rows,)` long, the image of each row. None: rows are grouped evenly by image, row r asks about
-                image `r // (rows // num_images)`; this case is pure reshapes and compiles without graph breaks.
+            image_index: `(rows,)` long, the image of each row. None: rows are grouped evenly by image, row r
+                asks about image `r // (rows // num_images)`; this case is pure reshapes and compiles without
+                graph breaks.
             position_ids: `(rows, length)`. Defaults to counting on from the cache.
             past_key_values: Cache of earlier tokens, and of the images' keys and values.
             inputs_embeds: `(rows, length, hidden_size)`.
-            token_type_ids: `(rows, length)`, prefix fusion only, as in PaliGemma: 0 = prefix (sees the whole prefix),
-                1 = suffix (causal). None: only the `<image>` tokens are prefix.
+            token_type_ids: `(rows, length)`, prefix fusion only, as in PaliGemma: 0 = prefix (sees the whole
+                prefix), 1 = suffix (causal). None: only the `<image>` tokens are prefix.
             use_cache: Whether to return a cache. Defaults to the config's setting, and to not while training.
             pixel_attention_mask: `(num_images, num_patches)`, 0 where a patch is padding.
-            image_hidden_states: `(num_images, num_patches, hidden_size)`, already encoded images, instead of pixels.
+            image_hidden_states: `(num_images, num_patches, hidden_size)`, already encoded images, instead of
+                pixels.
             grounding_positions: `(rows,)`, the position in each row whose cross-attention maps are wanted.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`, options of the backend.
 
@@ -437,7 +447,7 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
         past_key_values: Cache | None,
         pixel_attention_mask: torch.Tensor | None,
     ) -> ImageMemory | None:
-        """A new memory when images come in, else the one kept with the cache, else None (nothing to look at)."""
+        """A new memory when images come in, else the one kept with the cache, else None."""
         if image_hidden_states is not None:
             mask = None if pixel_attention_mask is None else pixel_attention_mask.bool()
             memory = ImageMemory(num_images=image_hidden_states.shape[0], patch_mask=mask)
@@ -452,8 +462,8 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
 class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMixin):
     """The whole model: answers questions about images.
 
-    Prompts are `<bos>question\\n`, answers follow and end with `<eos>`; prefix fusion puts one `<image>` token a patch in
-    front.
+    Prompts are `<bos>question\\n`, answers follow and end with `<eos>`; prefix fusion puts one `<image>`
+    token a patch in front.
 
     Example:
 
@@ -461,7 +471,8 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
     >>> model = AutoModelForImageTextToText.from_pretrained(DIR, trust_remote_code=True)
     >>> processor = AutoProcessor.from_pretrained(DIR, trust_remote_code=True)
     >>> inputs = processor(images=[frame], text=["Is the left lane clear?"], return_tensors="pt")
-    >>> processor.post_process_image_text_to_text(model.generate(**inputs, max_new_tokens=24), skip_prompt=True)
+    >>> out = model.generate(**inputs, max_new_tokens=24)
+    >>> processor.post_process_image_text_to_text(out, skip_prompt=True)
     ```
     """
 
@@ -506,8 +517,8 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         Args:
             input_ids: Questions (and answers) `(rows, length)`; or give `inputs_embeds`.
             pixel_values: `(num_images, channels, height, width)`; see `TrafficVLMModel.forward`.
-            attention_mask: `(rows, keys)`, 0 where a token is padding. With padding on the right it may be left out in
-                training: no token looks at what comes later.
+            attention_mask: `(rows, keys)`, 0 where a token is padding. With padding on the right it may be
+                left out in training: no token looks at what comes later.
             image_index: `(rows,)` long, the image of each row; None = grouped evenly by image.
             position_ids: `(rows, length)`.
             past_key_values: Cache of earlier tokens, and of the images' keys and values.
@@ -515,13 +526,17 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
             token_type_ids: `(rows, length)`, prefix fusion only: 0 = prefix, 1 = suffix.
             labels: `(rows, length)`, aligned with `input_ids` (the shift is made here), -100 = not scored.
             use_cache: Whether to return a cache.
-            logits_to_keep: Compute logits for this many last positions only (0 = all), or for these positions.
-            skip_logits: Compute only what the loss needs: logits at scored positions, which are not returned. Saves most
-                of the output layer's time in training. Not for compiled graphs (the number of positions varies).
+            logits_to_keep: Compute logits for this many last positions only (0 = all), or for these
+                positions.
+            skip_logits: Compute only what the loss needs: logits at scored positions, which are not returned.
+                Saves most of the output layer's time in training. Not for compiled graphs (the number of
+                positions varies).
             pixel_attention_mask: `(num_images, num_patches)`, 0 where a patch is padding.
-            image_hidden_states: `(num_images, num_patches, hidden_size)`, already encoded images, instead of pixels.
+            image_hidden_states: `(num_images, num_patches, hidden_size)`, already encoded images, instead of
+                pixels.
             grounding_positions: `(rows,)`, the position in each row whose cross-attention maps are wanted.
-            num_items_in_batch: Number of scored tokens over all accumulated batches; the loss is then the sum over this.
+            num_items_in_batch: Number of scored tokens over all accumulated batches; the loss is then the sum
+                over this.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`, options of the backend.
 
         Returns:
@@ -601,14 +616,15 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         """Log-probabilities of given answers, for all questions in one batched pass; images are encoded once.
 
         Args:
-            inputs: What the processor returns for the questions: `input_ids`, `attention_mask` (padding on either side),
-                `pixel_values`, `image_index`.
-            candidates: Token ids of the answers: either one list for all rows (`list[list[int]]`), or one such list a
-                row (`list[list[list[int]]]`), which may differ in length. End each with `<eos>` to compare answers of
-                which one begins another.
+            inputs: What the processor returns for the questions: `input_ids`, `attention_mask` (padding on
+                either side), `pixel_values`, `image_index`.
+            candidates: Token ids of the answers: either one list for all rows (`list[list[int]]`), or one
+                such list a row (`list[list[list[int]]]`), which may differ in length. End each with `<eos>`
+                to compare answers of which one begins another.
 
         Returns:
-            `(rows, most_candidates)` float32, log p(answer | image, question); -inf where a row has fewer candidates.
+            `(rows, most_candidates)` float32, log p(answer | image, question); -inf where a row has fewer
+            candidates.
 
         Raises:
             ValueError: If a candidate is empty or the number of lists does not match the rows.
@@ -663,11 +679,12 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
     def get_evidence_maps(self, **inputs: Any) -> torch.Tensor:
         """Where the prompt's last token looks: the mean of the config's evidence heads.
 
-        Those are `config.grounding_heads`, else all heads of the first cross-attention layer (later layers keep much of
-        their attention in sinks).
+        Those are `config.grounding_heads`, else all heads of the first cross-attention layer (later layers
+        keep much of their attention in sinks).
 
         Args:
-            **inputs: What the processor returns: `input_ids`, `attention_mask`, `pixel_values`, `image_index`.
+            **inputs: What the processor returns: `input_ids`, `attention_mask`, `pixel_values`,
+                `image_index`.
 
         Returns:
             `(rows, grid_h, grid_w)` float32; each map sums to 1.
@@ -706,7 +723,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         return model_inputs
 
     def _expand_inputs_for_generation(self, **kwargs: Any) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Repeats rows for beams and samples. Images are not repeated: `image_index` (or even grouping) still holds."""
+        """Repeats rows for beams and samples, not images: `image_index` (or even grouping) still holds."""
         image_inputs = {name: kwargs.pop(name) for name in self._image_inputs if name in kwargs}
         input_ids, model_kwargs = super()._expand_inputs_for_generation(**kwargs)
         return input_ids, {**model_kwargs, **image_inputs}
@@ -733,7 +750,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         is_first_iteration: bool = False,
         **kwargs: Any,
     ) -> torch.Tensor | dict | None:
-        """4D masks for compiled steps. The prompt's is left to `forward`, which knows where the `<image>` tokens are."""
+        """4D masks for compiled steps; the prompt's is left to `forward`, which sees the `<image>` tokens."""
         if is_first_iteration:
             return attention_mask
         kwargs.pop("token_type_ids", None)

@@ -1,4 +1,4 @@
-"""What every TrafficVLM model class shares: capabilities announced to transformers, and the initial weights."""
+"""What every model class shares: capabilities announced to transformers, and the initial weights."""
 
 import math
 
@@ -8,18 +8,17 @@ from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedModel
 
 from .configuration_traffic_vlm import TrafficVLMConfig
-from .decoder import CrossAttention, DecoderLayer, RMSNorm, ScaledEmbedding
+from .decoder import CrossAttention, RMSNorm, ScaledEmbedding
 from .rotary import RotaryEmbedding
-from .vision import VisionEncoderLayer, VisionEmbeddings
+from .vision import VisionEmbeddings
 
 
 class TrafficVLMPreTrainedModel(PreTrainedModel):
     """Base class: loading, saving, backends, gradient checkpointing and initial weights.
 
-    Initial weights keep the size of activations flat with depth: a linear layer's weights have standard deviation
-    `1 / sqrt(fan_in)`, and the last layer of each residual branch `1 / sqrt(fan_in * number of branches)`
-    ([GPT-2's scaling](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)),
-    so that all branches of a stack together add as much as the stem alone.
+    Initial weights keep the size of activations flat with depth: a linear layer's weights have standard
+    deviation `1 / sqrt(fan_in)`, and the last layer of each residual branch `1 / sqrt(fan_in * branches)` (the
+    scaling of GPT-2, Radford et al., 2019), so that all branches of a stack together add as much as the stem.
     """
 
     config: TrafficVLMConfig
@@ -50,7 +49,7 @@ class TrafficVLMPreTrainedModel(PreTrainedModel):
         elif isinstance(module, RMSNorm):
             init.zeros_(module.weight)
         elif isinstance(module, ScaledEmbedding):
-            # Times sqrt(width) in the forward pass: unit variance going in, logits of unit variance coming out.
+            # Times sqrt(width) in the forward pass: unit variance going in, and unit logits coming out.
             init.normal_(module.weight, std=factor / math.sqrt(module.embedding_dim))
             init.constant_(module.embed_scale, module.scale)
         elif isinstance(module, RotaryEmbedding):

@@ -1,4 +1,4 @@
-"""Rotary position embedding (RoPE, [Su et al., 2021](https://arxiv.org/abs/2104.09864)) in Gemma's arrangement."""
+"""Rotary position embedding (RoPE, [Su et al., 2021](https://arxiv.org/abs/2104.09864)), as in Gemma."""
 
 from collections.abc import Callable
 

@@ -11,7 +11,7 @@ from .stem import STEM_CLASSES
 
 
 def drop_path(branch: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
-    """Stochastic depth ([Huang et al., 2016](https://arxiv.org/abs/1603.09382)): drops whole residual branches.
+    """Stochastic depth ([Huang et al., 2016](https://arxiv.org/abs/1603.09382)): drops whole branches.
 
     Args:
         branch: `(batch, ...)`; each entry of the batch is dropped on its own.
@@ -30,8 +30,8 @@ def drop_path(branch: torch.Tensor, rate: float, training: bool) -> torch.Tensor
 class VisionEmbeddings(nn.Module):
     """Patches plus learned positions.
 
-    Departs from SigLIP in that the grid of positions is rectangular and is interpolated by itself when an image of
-    another size comes in.
+    Departs from SigLIP in that the grid of positions is rectangular and is interpolated by itself when an
+    image of another size comes in.
     """
 
     def __init__(self, config: TrafficVLMVisionConfig):
@@ -52,7 +52,7 @@ class VisionEmbeddings(nn.Module):
         height, width = pixel_values.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
-                f"pixel_values are {height} x {width}, which is not a multiple of the patch size {self.patch_size}: "
+                f"pixel_values are {height} x {width}, not multiples of the patch size {self.patch_size}: "
                 "resize the images."
             )
         features = self.stem(pixel_values.to(self.position_embedding.dtype))
