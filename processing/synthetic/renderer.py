@@ -2,9 +2,9 @@
 
 Why a 2D library: a 3D renderer (moderngl, pyrender, Open3D) needs an OpenGL context, which a headless machine
 without a GPU only has through extra packages of the system, and would still need meshes and textures nobody
-ships with this package. Skia draws anti-aliased polygons on any CPU from one wheel and gives the same bytes on
-every run; the pinhole camera, the sorting by distance and the count of visible pixels are the only 3D that a
-street of simple bodies needs.
+ships with this package. Skia draws anti-aliased polygons on any CPU from one wheel, with the same bytes on every
+run. The pinhole camera, the sorting by distance and the count of visible pixels are all the 3D that a street of
+simple bodies needs.
 """
 
 from __future__ import annotations
@@ -113,8 +113,12 @@ def render_scene(seed: int, size: tuple[int, int] = (512, 288)) -> RenderedScene
         raise ValueError(f"a scene's seed must be zero or more, not {seed}")
     if size[0] < 64 or abs(size[0] * 9 - size[1] * 16) > 16:
         raise ValueError(f"a frame must be 16:9 and at least 64 pixels wide, not {size[0]}x{size[1]}")
-    layout = sample_layout(seed)
-    rng = np.random.default_rng([seed, 100])
+    return render_layout(sample_layout(seed), size)
+
+
+def render_layout(layout: Layout, size: tuple[int, int] = (512, 288)) -> RenderedScene:
+    """Render a scene that was laid out by hand or by `sample_layout`; see `render_scene`."""
+    rng = np.random.default_rng([layout.seed, 100])
     painter = Painter(layout.camera, make_atmosphere(layout.weather, layout.timeofday, rng), size)
     draw_sky(painter, rng)
     draw_ground(painter, layout, rng)
@@ -129,9 +133,7 @@ def render_scene(seed: int, size: tuple[int, int] = (512, 288)) -> RenderedScene
     draw_windscreen(painter, rng)
     painter.count_visible()
     pixels = develop(painter.pixels[..., :3], painter.air.dark, rng)
-    return RenderedScene(
-        Image.fromarray(pixels), _record(seed, layout, painter), drivable_mask(painter, layout)
-    )
+    return RenderedScene(Image.fromarray(pixels), _record(layout, painter), drivable_mask(painter, layout))
 
 
 def _far_to_near(layout: Layout) -> list[Actor]:
@@ -162,12 +164,12 @@ def _light_up(painter: Painter, layout: Layout, actor: Actor, lamps: np.ndarray)
     painter.lamplight = 0.8 + float((2.2 / (1.0 + far / 40.0)).sum())
 
 
-def _record(seed: int, layout: Layout, painter: Painter) -> dict:
+def _record(layout: Layout, painter: Painter) -> dict:
     labels = [label for label in map(_label, painter.drawn) if label is not None]
     for number, label in enumerate(labels):
         label["id"] = str(number)
     return {
-        "name": f"{scene_name(seed)}.jpg",
+        "name": f"{scene_name(layout.seed)}.jpg",
         "attributes": {"weather": layout.weather, "timeofday": layout.timeofday, "scene": layout.road.scene},
         "labels": labels,
     }
