@@ -8,9 +8,8 @@ Assumptions, all of them symmetric in left and right:
   and camera pitch move this, so most thresholds have a band around them in which a question is left
   undecided, and the lane questions are undecided when the road plainly does not end near that horizon.
 * The corridor ahead is the trapezoid (0.40, 0.45), (0.60, 0.45), (0.95, 1), (0.05, 1).
-* The ego lane is the region labelled "direct". "Alternative" regions beside it are the lane on that side
-(it
-  may be several lanes). Drivable regions stop where a vehicle stands: the middle of a vehicle's bottom edge
+* The ego lane is the region labelled "direct". "Alternative" regions beside it are the lane on that side; it
+  may be several lanes. Drivable regions stop where a vehicle stands: the middle of a vehicle's bottom edge
   touches the upper end of its lane's region, it does not lie inside it.
 * What is behind or beside the camera is not in the frame and is not judged.
 """

@@ -254,9 +254,10 @@ def test_polygons_agree_with_the_release_s_own_masks(bdd100k_root, per_image_sce
 @pytest.mark.real
 def test_formats_agree_on_the_real_frames(bdd100k_root, per_image_scenes):
     names = {found.image_id for found in per_image_scenes}
-    listed = {
-        found.image_id: found for found in read_scenes(bdd100k_root, "train") if found.image_id in names
-    }
+    chosen = [
+        record for record in records(bdd100k_root, "train", Problems()) if Path(record.name).stem in names
+    ]
+    listed = {Path(record.name).stem: scene(record, Problems()) for record in chosen}
     assert len(listed) == 40
     for single in per_image_scenes:
         other = listed[single.image_id]
