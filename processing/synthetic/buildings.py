@@ -29,6 +29,7 @@ _SIGNS = (
     (60, 60, 64),
     (150, 70, 120),
 )
+_TRIM = (226, 224, 218)
 _WINDOW = (62, 72, 84)
 _LAMPLIGHT = ((236, 196, 128), (226, 178, 104), (206, 214, 226), (240, 222, 180))
 FLOOR = 3.3  # metres from storey to storey
@@ -184,36 +185,56 @@ def _draw_lettering(
 
 
 def _draw_house(painter: Painter, gable: _Wall, front: _Wall, side: float, rng: np.random.Generator) -> None:
-    wall = _SIDINGS[int(rng.integers(len(_SIDINGS)))]
-    roof = tuple(
-        c * (1 - 0.8 * painter.air.snow) + 230 * 0.8 * painter.air.snow for c in _ROOFS[int(rng.integers(4))]
+    siding = (
+        _SIDINGS[int(rng.integers(len(_SIDINGS)))] if rng.random() < 0.7 else _WALLS[int(rng.integers(3))]
     )
-    eaves = min(front.height * 0.62, 6.0)
-    ridge = eaves + rng.uniform(2.0, 3.2)
-    half_deep = np.array([side * DEEP / 2, 0.0, 0.0])
+    snow = 0.85 * painter.air.snow
+    roof = tuple(c * (1 - snow) + 228 * snow for c in _ROOFS[int(rng.integers(len(_ROOFS)))])
+    eaves = min(front.height * 0.62, 6.2)
+    ridge = eaves + rng.uniform(2.0, 3.4)
     up = np.array([0.0, 1.0, 0.0])
+    half_deep = np.array([side * DEEP / 2, 0.0, 0.0])
     if gable.nearest > 0.5:
-        base = gable.rectangle(0, gable.length, 0, eaves)
-        peak = (base[2] + base[3]) / 2 + up * (ridge - eaves)
-        outline = np.stack([base[0], base[1], base[2], peak, base[3]])
-        painter.polygon(outline, wall, gable.depth, 0.72, claim=True)
-        _draw_windows(painter, _Wall(painter, base[0], base[1], eaves), 3.6, 0.33, False, 0.8, rng)
-    painter.polygon(
-        front.rectangle(0, front.length, 0, eaves), wall, front.depth, 0.92, claim=True, low_light=0.8
-    )
-    slope = front.rectangle(-0.3, front.length + 0.3, eaves, eaves)
+        _draw_gable(painter, gable, siding, eaves, ridge, rng)
+    wall = front.rectangle(0, front.length, 0, eaves)
+    painter.polygon(wall, siding, front.depth, 0.92, claim=True, low_light=0.8)
+    _draw_boards(painter, front, eaves)
+    slope = front.rectangle(-0.3, front.length + 0.3, eaves - 0.1, eaves - 0.1)
     slope[2:] += half_deep + up * (ridge - eaves)
     painter.polygon(slope, roof, front.depth, 0.95, claim=True)
-    _draw_windows(
-        painter,
-        _Wall(painter, *front.rectangle(0, front.length, 0, 0)[:2], eaves),
-        3.2,
-        0.36,
-        False,
-        0.9,
-        rng,
+    painter.polygon(
+        front.rectangle(-0.3, front.length + 0.3, eaves - 0.28, eaves - 0.1), _TRIM, front.depth, 0.9
     )
+    _draw_windows(painter, _low(painter, front, eaves), 2.4, 0.42, False, 0.9, rng)
     door = rng.uniform(0.2, 0.7) * front.length
+    painter.polygon(front.rectangle(door - 0.2, door + 1.2, 0, 2.4), _TRIM, front.depth, 0.9)
     painter.polygon(
         front.rectangle(door, door + 1.0, 0, 2.2), _SIGNS[int(rng.integers(len(_SIGNS)))], front.depth, 0.7
     )
+
+
+def _low(painter: Painter, wall: _Wall, height: float) -> _Wall:
+    """The same wall, only so high."""
+    return _Wall(painter, wall.start, wall.start + wall.direction * wall.length, height)
+
+
+def _draw_gable(
+    painter: Painter, wall: _Wall, siding: Colour, eaves: float, ridge: float, rng: np.random.Generator
+) -> None:
+    """The end wall of a house up to the ridge, with boards, windows and white trim along the roof."""
+    base = wall.rectangle(0, wall.length, 0, eaves)
+    peak = (base[2] + base[3]) / 2 + np.array([0.0, ridge - eaves, 0.0])
+    painter.polygon(
+        np.stack([*base[:3], peak, base[3]]), siding, wall.depth, 0.78, claim=True, low_light=0.66
+    )
+    _draw_boards(painter, wall, eaves)
+    painter.strokes([np.stack([base[3], peak, base[2]])], 0.22, _TRIM, wall.depth, 0.85)
+    _draw_windows(painter, _low(painter, wall, eaves), 3.1, 0.36, False, 0.8, rng)
+    attic = wall.rectangle(wall.length / 2 - 0.5, wall.length / 2 + 0.5, eaves + 0.2, eaves + 1.3)
+    painter.polygon(attic, _WINDOW, wall.depth, 0.75)
+
+
+def _draw_boards(painter: Painter, wall: _Wall, height: float) -> None:
+    if wall.depth < 45:
+        y = np.arange(0.4, height, 0.4)
+        painter.polygons(wall.rectangle(0.0, wall.length, y, y + 0.05), (30, 30, 30), wall.depth, alpha=0.16)

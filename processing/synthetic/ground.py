@@ -44,7 +44,7 @@ def draw_ground(painter: Painter, layout: Layout, rng: np.random.Generator) -> N
     _draw_kerbs(painter, road)
     _draw_wear(painter, road, rng)
     if air.snow:
-        _draw_snow_tracks(painter, road, surface)
+        _draw_snow_tracks(painter, road, surface, rng)
     if air.snow < 0.85:
         _draw_markings(painter, road, rng.uniform(0.6, 1.0) * (1.0 - 0.7 * air.snow))
     _draw_texture(painter)
@@ -208,16 +208,25 @@ def _draw_wear(painter: Painter, road: Road, rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(0, 3))):
         s, d = rng.uniform(6, 28), rng.uniform(road.left_d, road.right_d)
         ring = road.place(s + 0.36 * np.sin(turn), d + 0.36 * np.cos(turn))
-        painter.polygon(ring, (46, 46, 48), s, alpha=0.7)
+        painter.polygon(ring, (52, 52, 54), s, alpha=0.45)
 
 
-def _draw_snow_tracks(painter: Painter, road: Road, surface: Colour) -> None:
-    """Where wheels have pressed the snow away the road is dark."""
+def _draw_snow_tracks(painter: Painter, road: Road, surface: Colour, rng: np.random.Generator) -> None:
+    """Where wheels have pressed the snow away the road is dark; what was ploughed lies along the kerbs."""
+    slush = mix((78, 80, 84), surface, 0.3)
+    worn = rng.uniform(0.12, 0.3)
     for lane in range(-road.opposite, road.lanes):
-        d = road.lane_centre(lane)
+        d = road.lane_centre(lane) + rng.normal(0, 0.15)
         for side in (-0.85, 0.85):
-            outline = strip(road, d + side - 0.45, d + side + 0.45, 0.0, 160.0)
-            painter.polygon(outline, mix((70, 72, 76), surface, 0.2), 22.0, alpha=0.55)
+            for half in (0.75, 0.5, 0.28):
+                outline = strip(road, d + side - half, d + side + half, 0.0, 160.0)
+                painter.polygon(outline, slush, 22.0, alpha=worn)
+    for d in (road.kerb_left, road.kerb_right):
+        s = np.arange(1.0, 90.0, 1.5)
+        s = s[[not road.in_junction(float(value), 3.0) for value in s]]
+        near, far = rng.uniform(0.1, 0.9, len(s)), rng.uniform(0.1, 0.9, len(s))
+        piles = [_quad(road, a, a + 1.7, d - b, d + c) for a, b, c in zip(s.tolist(), near, far, strict=True)]
+        _scatter(painter, piles, mix(SNOW, (150, 150, 152), rng.uniform(0, 0.4)), 0.8, beam=0.4)
 
 
 def _ground_matrix(painter: Painter) -> skia.Matrix:

@@ -309,6 +309,13 @@ def _frontage(road: Road, side: int, rng: np.random.Generator) -> list[Actor]:
             size = (rng.uniform(5.5, 11),)
             actors.append(Actor("tree", float(s), edge + side * offset, 0.0, _seed(rng), size=size))
         s += length + (rng.uniform(2.5, 5) if house else rng.exponential(3.0) * (rng.random() < 0.4))
+    if road.scene == "residential" and rng.random() < 0.5:
+        fence = edge + side * (road.sidewalk + 0.4)
+        for start in np.arange(0.0, 90.0, 5.0).tolist():
+            if rng.random() < 0.75 and not road.in_junction(start + 2.5, 7.0):
+                actors.append(
+                    Actor("hedge", start, fence, 0.0, _seed(rng), size=(5.0, rng.uniform(0.6, 1.2)))
+                )
     if road.scene != "city street" or rng.random() < 0.4:
         behind = edge + side * (road.sidewalk + (14.0 if road.scene == "highway" else 24.0))
         for start in np.arange(-5, VIEW + 60, 16.0).tolist():

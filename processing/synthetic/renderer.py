@@ -1,10 +1,10 @@
 """Render a street scene and label it in BDD100K's 2020 format.
 
-Why a 2D library: a 3D renderer (moderngl, pyrender, Open3D) needs an OpenGL context, which a headless machine
-without a GPU only has through extra packages of the system, and would still need meshes and textures nobody
-ships with this package. Skia draws anti-aliased polygons on any CPU from one wheel, with the same bytes on every
-run. The pinhole camera, the sorting by distance and the count of visible pixels are all the 3D that a street of
-simple bodies needs.
+Why a 2D library: a 3D renderer (moderngl, pyrender, Open3D) needs an OpenGL context, which a headless
+machine without a GPU only has through extra packages of the system, and would still need meshes and
+textures nobody ships with this package. Skia draws anti-aliased polygons on any CPU from one wheel, with
+the same bytes on every run. The pinhole camera, the sorting by distance and the count of visible pixels
+are all the 3D that a street of simple bodies needs.
 """
 
 from __future__ import annotations

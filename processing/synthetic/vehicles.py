@@ -300,8 +300,8 @@ def _draw_faces(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour) -> N
             middle = quad.mean(0)
             inset = middle + (quad - middle) * np.array([0.88, 0.84, 0.84])
             painter.polygon(placed.world(inset), _GLASS, placed.depth, 1.0, low_light=0.42)
-        elif painter.air.snow > 0.5 and upward > 0.6:
-            painter.polygon(placed.world(quad), (226, 230, 236), placed.depth, 0.9, alpha=0.75)
+        elif painter.air.snow > 0.35 and upward > 0.5:
+            painter.polygon(placed.world(quad), (226, 230, 236), placed.depth, 0.9, alpha=0.8)
 
 
 def _draw_flank(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour, model: Model) -> None:
