@@ -121,8 +121,8 @@ class TrafficVLMVisionConfig(PreTrainedConfig):
                 len(self.stem_channels or []) >= 1
                 and 2 ** len(self.stem_channels) == self.patch_size
                 and min(self.stem_channels) >= 1,
-                f"vision_config.stem_channels {self.stem_channels} does not fit patch_size "
-                f"{self.patch_size}: each entry halves the image once, so 2 ** len(stem_channels) must equal patch_size.",
+                f"vision_config.stem_channels {self.stem_channels} do not fit patch_size {self.patch_size}: "
+                "each entry halves the image, so 2 ** len(stem_channels) must equal patch_size.",
             )
         for name in ("attention_dropout", "hidden_dropout", "drop_path_rate"):
             _check_rate("vision_config", name, getattr(self, name))

@@ -8,6 +8,7 @@ PaliGemma weights.
 """
 
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import torch
@@ -24,6 +25,12 @@ from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_traffic_vlm import TrafficVLMConfig, TrafficVLMTextConfig, TrafficVLMVisionConfig
+from .conversion import (
+    text_config_from_gemma,
+    text_state_from_gemma,
+    vision_config_from_siglip,
+    vision_state_from_siglip,
+)
 from .decoder import CrossAttention, DecoderLayer, RMSNorm, ScaledEmbedding, SelfAttention
 from .fusion import Projector, fill_placeholders, pad_to_cache, prefix_overlay
 from .grounding import PatchHead
@@ -702,6 +709,60 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         patch_size = self.config.vision_config.patch_size
         grid = (pixel_values.shape[-2] // patch_size, pixel_values.shape[-1] // patch_size)
         return outputs.grounding_maps.mean(dim=1).unflatten(-1, grid)
+
+    @classmethod
+    def from_siglip_gemma(
+        cls,
+        vision_checkpoint: str | PathLike,
+        text_checkpoint: str | PathLike,
+        image_size: list[int] | None = None,
+        dtype: torch.dtype | None = None,
+        **config_fields: Any,
+    ) -> "TrafficVLMForConditionalGeneration":
+        """A model whose encoder starts as a SigLIP and whose decoder starts as a Gemma.
+
+        The projection and the cross-attention are new; with the default gates of 0 the decoder still answers as
+        Gemma does. No tokenizer is loaded.
+
+        Args:
+            vision_checkpoint: A SigLIP checkpoint, such as `google/siglip-base-patch16-224`, or its folder.
+            text_checkpoint: A Gemma (first generation) checkpoint, such as `google/gemma-2b`, or its folder.
+            image_size: `[height, width]` of the images to come, in pixels; positions are interpolated to it.
+                Defaults to SigLIP's own square.
+            dtype: Of the weights. Defaults to the text checkpoint's.
+            **config_fields: Fields of `TrafficVLMConfig`, such as `fusion="prefix", image_token_id=255999`.
+
+        Returns:
+            The model, in evaluation mode.
+
+        Raises:
+            OSError: If a checkpoint is not found.
+            ValueError: If a checkpoint is of another kind.
+        """
+        # Imported here: who only loads a TrafficVLM does not pay for two more models.
+        from transformers import GemmaModel, SiglipVisionModel
+
+        siglip = SiglipVisionModel.from_pretrained(vision_checkpoint)
+        gemma = GemmaModel.from_pretrained(text_checkpoint, dtype=dtype or "auto")
+        sizes = {} if image_size is None else {"image_size": image_size}
+        config = TrafficVLMConfig(
+            vision_config=vision_config_from_siglip(siglip.config, **sizes),
+            text_config=text_config_from_gemma(gemma.config),
+            **config_fields,
+        )
+        model = cls(config).to(gemma.dtype)
+        vision_state = vision_state_from_siglip(siglip.state_dict(), config.vision_config)
+        if model.model.vision_tower is not None:
+            model.model.vision_tower.load_state_dict(vision_state)
+        # Not strict: cross-attention is new. Everything that Gemma has must find its place.
+        report = model.model.language_model.load_state_dict(
+            text_state_from_gemma(gemma.state_dict()), strict=False
+        )
+        if report.unexpected_keys:
+            raise ValueError(
+                f"{text_checkpoint} is not a first-generation Gemma: {report.unexpected_keys[:3]} ..."
+            )
+        return model.eval()
 
     def freeze_vision(self) -> None:
         """Stops training of the vision encoder; the projection and everything behind it go on learning."""

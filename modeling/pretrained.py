@@ -17,8 +17,8 @@ class TrafficVLMPreTrainedModel(PreTrainedModel):
     """Base class: loading, saving, backends, gradient checkpointing and initial weights.
 
     Initial weights keep the size of activations flat with depth: a linear layer's weights have standard
-    deviation `1 / sqrt(fan_in)`, and the last layer of each residual branch `1 / sqrt(fan_in * branches)` (the
-    scaling of GPT-2, Radford et al., 2019), so that all branches of a stack together add as much as the stem.
+    deviation `1 / sqrt(fan_in)`, and the last layer of each residual branch `1 / sqrt(fan_in * branches)`
+    (GPT-2's scaling, Radford et al., 2019), so that all branches of a stack together add as much as the stem.
     """
 
     config: TrafficVLMConfig
