@@ -107,8 +107,20 @@ def build(
         raise FileExistsError(f"{output} exists already; remove it or choose another folder")
     part = output.with_name(output.name + ".part")
     _prepare(part, root, options)
+    try:
+        report = _write(part, root, options, workers, progress, run or run_in_processes)
+    except ValueError:
+        # Bad input stays bad: there is nothing to go on with. (After an interruption the folder stays.)
+        shutil.rmtree(part)
+        raise
+    part.replace(output)
+    return report
+
+
+def _write(part: Path, root: Path, options: BuildOptions, workers: int, progress, run) -> dict[str, Any]:
+    """Everything that happens in the working folder."""
     problems, tally, shards = Problems(), Tally(), Counter()
-    for job, done in (run or run_in_processes)(jobs(root, part / "data", options, problems), workers):
+    for job, done in run(jobs(root, part / "data", options, problems), workers):
         shards[job.split] += 1
         tally.add(done)
         if progress:
@@ -116,9 +128,7 @@ def build(
     tally.add(Tally(problems=problems.counts, rejected=problems.rejected))
     if not tally.frames:
         raise ValueError(f"no usable frame in {root}: {dict(sorted(tally.problems.items()))}")
-    report = _finish(part, tally, shards, options)
-    part.replace(output)
-    return report
+    return _finish(part, tally, shards, options)
 
 
 def jobs(root: Path, folder: Path, options: BuildOptions, problems: Problems) -> Iterator[Job]:

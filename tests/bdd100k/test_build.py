@@ -1,0 +1,355 @@
+"""The built data set: same bytes whoever builds it, loads everywhere, and nothing half-written."""
+
+import hashlib
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from datasets import load_dataset, load_dataset_builder
+from datasets.distributed import split_dataset_by_node
+
+sys.path.insert(0, str(Path(__file__).parent))
+import release_files as files
+from traffic_vlm.processing.bdd100k import build as building
+from traffic_vlm.processing.bdd100k import documentation, hub, proof
+from traffic_vlm.processing.bdd100k.bdd100k_questions import BDD100KQuestions
+from traffic_vlm.processing.bdd100k.build import BuildOptions, build
+from traffic_vlm.processing.bdd100k.dataset import (
+    PRESETS,
+    Filters,
+    answer_weights,
+    balanced,
+    balanced_indices,
+    flatten,
+    tune_split,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def load_script(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_release(root: Path, number: int = 30) -> Path:
+    """Frames with various things in them; the even ones are clear days, the odd ones rainy nights."""
+    rng = random.Random(0)
+    names = [f"frame{i:03d}.jpg" for i in range(number)]
+    for split in ("train", "val"):
+        frames = []
+        for i, name in enumerate(names):
+            frame = files.frame_2020(name)
+            x, y = rng.uniform(0, 1000), rng.uniform(300, 500)
+            frame["labels"] = [files.box("car", x, y - 90, x + 140, y), *frame["labels"][:rng.randint(0, 3)]]
+            if i % 2 == 0:
+                frame["attributes"] = {"weather": "clear", "timeofday": "daytime", "scene": "city street"}
+            frames.append(frame)
+        files.write_2020(root, split, frames)
+        files.write_pictures(root, split, names)
+    return root
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> Path:
+    return make_release(tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture(scope="module")
+def built(release, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("built") / "data"
+    build(release, folder, BuildOptions(frames_a_shard=10))
+    return folder
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_folder_holds_what_it_should(built):
+    names = set(digests(built))
+    assert {"README.md", "report.json", "statistics.json", "rejected.jsonl"} <= names
+    assert "data/val-00000-of-00003.parquet" in names
+    assert not [name for name in names if name.endswith((".part", ".unfinished", ".note", "options.json"))]
+    report = json.loads((built / "report.json").read_text(encoding="utf-8"))
+    assert report["frames"]["val"] == report["frames"]["paraphrase"] == 30
+    assert report["frames"]["train"] + report["frames"]["tune"] == 30
+
+
+def test_two_processes_write_the_same_bytes(release, built, tmp_path):
+    build(release, tmp_path / "again", BuildOptions(frames_a_shard=10), workers=2)
+    assert digests(tmp_path / "again") == digests(built)
+
+
+def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(release, built, tmp_path, monkeypatch):
+    done = []
+
+    def run_some(work, workers):
+        for job, tally in building.run_in_processes(work, workers):
+            done.append(job.path.name)
+            if len(done) == 4:
+                raise KeyboardInterrupt
+            yield job, tally
+
+    options = BuildOptions(frames_a_shard=10)
+    with pytest.raises(KeyboardInterrupt):
+        build(release, tmp_path / "data", options, run=run_some)
+    assert not (tmp_path / "data").exists()
+    written = []
+    real = building.frame_row
+    monkeypatch.setattr(building, "frame_row", lambda *args: written.append(args) or real(*args))
+    build(release, tmp_path / "data", options)
+    assert 0 < len(written) < 90
+    assert digests(tmp_path / "data") == digests(built)
+
+
+def test_another_seed_asks_in_other_words_but_answers_the_same(release, built, tmp_path):
+    build(release, tmp_path / "data", BuildOptions(seed=1, frames_a_shard=10))
+    one, two = (load_dataset(str(folder), split="val") for folder in (built, tmp_path / "data"))
+    first, second = one[0]["questions"], two[0]["questions"]
+    assert [row["answer"] for row in first] == [row["answer"] for row in second]
+    assert [row["question"] for row in first] != [row["question"] for row in second]
+
+
+def test_load_dataset_streams_and_not(built):
+    whole = load_dataset(str(built))
+    assert set(whole) == {"train", "tune", "val", "paraphrase"}
+    streamed = list(load_dataset(str(built), split="val", streaming=True))
+    assert [row["image_id"] for row in streamed] == whole["val"]["image_id"]
+    assert whole["val"][0]["image"].size == (160, 90)
+    assert load_dataset_builder(str(built)).info.splits["val"].num_examples == 30
+    templates = {row["template"] for frame in whole["paraphrase"]["questions"] for row in frame}
+    assert all(".h" in template for template in templates)
+    assert all(tune_split(name) for name in whole["tune"]["image_id"])
+    assert not any(tune_split(name) for name in whole["train"]["image_id"])
+
+
+def test_pictures_are_the_release_s_own_bytes(release, built):
+    import pyarrow.parquet as pq
+
+    row = pq.read_table(next((built / "data").glob("val-00000*")), columns=["image"]).to_pylist()[0]["image"]
+    assert row["bytes"] == (release / "images" / "100k" / "val" / row["path"]).read_bytes()
+
+
+def test_flatten_gives_the_same_rows_streaming_or_not(built):
+    frames = load_dataset(str(built), split="val")
+    flat = flatten(frames)
+    assert len(flat) == sum(map(len, frames["questions"]))
+    names = [
+        "image_id", "question", "answer", "family", "template", "split", "source", "weather", "timeofday", "scene",
+        "evidence", "evidence_category", "rule", "pair_id",
+    ]  # fmt: skip
+    assert set(names) <= set(flat[0])
+    assert flat[len(flat) - 1]["image"].size == (160, 90)
+    streamed = list(flatten(load_dataset(str(built), split="val", streaming=True)).take(200))
+    for one, two in zip(flat.select(range(200)), streamed, strict=True):
+        assert [one[name] for name in ("image_id", "question", "answer")] == [
+            two[name] for name in ("image_id", "question", "answer")
+        ]
+    assert set(names) | {"image"} == set(streamed[0])
+
+
+def test_nodes_share_a_stream_without_overlap(built):
+    frames = load_dataset(str(built), split="val", streaming=True)
+    parts = [[row["image_id"] for row in split_dataset_by_node(frames, rank, 3)] for rank in range(3)]
+    assert sorted(name for part in parts for name in part) == sorted(row["image_id"] for row in frames)
+    assert all(parts)
+
+
+def test_builder_class_gives_the_rows_of_the_build(release, built, tmp_path):
+    builder = BDD100KQuestions(data_dir=str(release), cache_dir=str(tmp_path))
+    builder.download_and_prepare()
+    made, expected = builder.as_dataset(), load_dataset(str(built))
+    for split in expected:
+        assert made[split]["questions"] == expected[split]["questions"]
+    streamed = next(iter(builder.as_streaming_dataset(split="val")))
+    assert [row["question"] for row in streamed["questions"]] == [
+        row["question"] for row in expected["val"][0]["questions"]
+    ]
+    with pytest.raises(ValueError, match="data_dir"):
+        BDD100KQuestions(cache_dir=str(tmp_path / "b")).download_and_prepare()
+
+
+def test_filters_and_preset(release, tmp_path):
+    for number, filters in enumerate((PRESETS["clear-daytime"], Filters(category=("pedestrian",)))):
+        report = build(release, tmp_path / str(number), BuildOptions(splits=("val",), filters=filters))
+        frames = load_dataset(str(tmp_path / str(number)), split="val")
+        assert report["problems"]["filtered out"] == 2 * (30 - len(frames)) > 0
+        if number == 0:
+            assert set(frames["weather"]) == {"clear"}
+            assert set(frames["timeofday"]) == {"daytime"}
+        else:
+            assert all("pedestrian" in [thing["category"] for thing in row] for row in frames["objects"])
+
+
+def test_bad_pictures_are_counted_by_name_and_do_not_end_the_build(tmp_path):
+    release = make_release(tmp_path / "release", 8)
+    pictures = release / "images" / "100k" / "val"
+    (pictures / "frame000.jpg").write_bytes(b"")
+    (pictures / "frame001.jpg").write_bytes((pictures / "frame001.jpg").read_bytes()[:-300])
+    (pictures / "frame002.jpg").unlink()
+    (pictures / "stray.jpg").write_bytes(files.picture())
+    report = build(release, tmp_path / "data", BuildOptions(splits=("val",)))
+    assert report["frames"]["val"] == 5
+    lines = (tmp_path / "data" / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
+    rejected = {(entry["kind"], entry["name"]) for entry in map(json.loads, lines)}
+    assert rejected == {
+        ("skipped frame: empty picture file", "frame000.jpg"),
+        ("skipped frame: unreadable picture", "frame001.jpg"),
+        ("skipped frame: no picture", "frame002.jpg"),
+        ("skipped frame: picture without labels", "stray.jpg"),
+    }
+
+
+def test_script_ends_with_one_line_and_nothing_half_written(release, built, tmp_path, capsys):
+    script = load_script("build_dataset")
+    broken = make_release(tmp_path / "broken", 2)
+    (broken / "labels" / "det_20" / "det_val.json").write_text("[{", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    for root, output, word in (
+        (broken, tmp_path / "out", "det_val.json"),
+        (tmp_path / "empty", tmp_path / "out", "labels"),
+        (release, built, "exists already"),
+    ):
+        before = digests(built)
+        assert script.main(["--bdd100k-root", str(root), "--output", str(output), "--workers", "1"]) == 2
+        captured = capsys.readouterr()
+        lines = [
+            line for line in captured.err.splitlines() if "it/s" not in line and "frames" not in line[:30]
+        ]
+        assert len(lines) == 1
+        assert lines[0].startswith("error: ")
+        assert word in lines[0]
+        assert not (tmp_path / "out").exists()
+        assert not (tmp_path / "out.part").exists()
+        assert digests(built) == before
+
+
+def test_explain_row_draws_a_row(built, tmp_path, capsys):
+    script = load_script("explain_row")
+    common = ["--dataset", str(built), "--split", "val"]
+    output = tmp_path / "row.png"
+    assert script.main([*common, "--family", "presence_car", "--output", str(output)]) == 0
+    assert "Opposite:" in capsys.readouterr().out
+    assert output.stat().st_size > 1000
+    assert script.main([*common, "--image-id", "nobody", "--output", str(tmp_path / "none.png")]) == 2
+    assert capsys.readouterr().err.startswith("error: no frame 'nobody'")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_balancing_makes_answers_equal_and_keeps_opposites_together(built):
+    families, answers, keys = [], [], []
+    for i in range(300):
+        word = "Yes." if i % 10 == 0 else "No."
+        families += ["presence_car", "absence_car"]
+        answers += [word, "No, there is one." if word == "Yes." else "Yes, there are none."]
+        keys += [f"{i}/car"] * 2
+    kept = balanced_indices(families, answers, keys)
+    counts = {answer: sum(answers[i] == answer for i in kept) for answer in set(answers)}
+    assert set(counts.values()) == {30}
+    assert all((i ^ 1) in kept for i in kept)
+    assert kept == balanced_indices(families, answers, keys)
+    assert kept != balanced_indices(families, answers, keys, seed=1)
+    chosen = balanced(flatten(load_dataset(str(built), split="val")))
+    rows = [row for row in chosen if row["family"] == "time_night"]
+    assert sum(row["answer"] == "Yes." for row in rows) * 2 == len(rows) > 0
+
+
+def test_weights_make_every_answer_count_the_same():
+    counts = {"No.": 90, "Yes.": 10}
+    weights = answer_weights(counts)
+    assert weights["Yes."] * 10 == pytest.approx(weights["No."] * 90)
+    assert sum(weights[answer] * number for answer, number in counts.items()) == pytest.approx(100)
+
+
+def test_the_proof_finds_a_planted_leak_and_only_that():
+    rng = random.Random(0)
+
+    def rows(leak: bool):
+        made = []
+        for _ in range(600):
+            answer = rng.choice(("Yes.", "No."))
+            phrase = "surely" if leak and answer == "Yes." and rng.random() < 0.5 else "really"
+            made.append((f"Is it {phrase} clear?", answer, {"weather": rng.choice(("clear", "rainy"))}))
+        return made
+
+    planted, honest = proof._baselines(rows(True), rows(True)), proof._baselines(rows(False), rows(False))
+    assert planted["leaking"]
+    assert planted["question"] > 0.7
+    assert not honest["leaking"]
+    assert planted["attributes"] < 0.6
+
+
+def test_statistics_count_everything(built):
+    statistics = json.loads((built / "statistics.json").read_text(encoding="utf-8"))
+    frames = load_dataset(str(built), split="val")
+    asked = [row for rows in frames["questions"] for row in rows]
+    for name, family in statistics["splits"]["val"]["families"].items():
+        mine = [row for row in asked if row["family"] == name]
+        assert family["rows"] == len(mine) == sum(family["answers"].values())
+        assert len(mine) + sum(family["undecided"].values()) == 30
+    assert proof.entropy({"a": 5, "b": 5}) == 1.0
+    assert proof.entropy({"a": 5}) == 0.0
+
+
+def test_card_names_licence_and_splits(built):
+    page = (built / "README.md").read_text(encoding="utf-8")
+    assert "license_name: bdd100k" in page
+    assert "path: data/paraphrase-*.parquet" in page
+    assert "Regents of the University of California" in page
+
+
+def test_push_sends_every_split_and_the_card(built, monkeypatch):
+    sent = {}
+
+    class Card:
+        def __init__(self):
+            self.data = self
+            self.configs = self.dataset_info = None
+
+        def to_dict(self):
+            return {"configs": "online configs", "dataset_info": "online info"}
+
+        def push_to_hub(self, repository):
+            sent["card"] = (repository, self.configs, self.dataset_info)
+
+    def push_splits(dataset, repository, private):
+        sent["splits"] = (set(dataset), repository, private)
+
+    monkeypatch.setattr("datasets.DatasetDict.push_to_hub", push_splits)
+    monkeypatch.setattr(hub, "DatasetCard", SimpleNamespace(load=lambda where: Card()))
+    hub.push(built, "user/name", private=True)
+    assert sent["splits"] == ({"train", "tune", "val", "paraphrase"}, "user/name", True)
+    assert sent["card"] == ("user/name", "online configs", "online info")
+
+
+def test_ray_gives_the_same_bytes(release, built, tmp_path):
+    pytest.importorskip("ray")
+    from traffic_vlm.processing.bdd100k.scale_out import run_on_ray
+
+    build(release, tmp_path / "data", BuildOptions(frames_a_shard=10), workers=2, run=run_on_ray)
+    assert digests(tmp_path / "data") == digests(built)
+
+
+def test_page_of_questions_is_current():
+    written = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
+    assert written == documentation.page(), (
+        "run python -m traffic_vlm.processing.bdd100k.documentation docs/questions.md"
+    )
