@@ -152,7 +152,7 @@ def text_state_from_gemma(state: Mapping[str, torch.Tensor]) -> StateDict:
 def state_from_paligemma(state: Mapping[str, torch.Tensor], config: TrafficVLMConfig) -> StateDict:
     """Weights of `TrafficVLMForConditionalGeneration` from those of `PaliGemmaForConditionalGeneration`.
 
-    Of the first PaliGemma, whose decoder is a first-generation Gemma. The counterpart here has fusion `"prefix"`.
+    Of the first PaliGemma, whose decoder is a first-generation Gemma. Its counterpart has fusion `"prefix"`.
 
     | PaliGemma                          | here                          |
     |------------------------------------|-------------------------------|

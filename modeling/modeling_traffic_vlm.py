@@ -721,8 +721,8 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
     ) -> "TrafficVLMForConditionalGeneration":
         """A model whose encoder starts as a SigLIP and whose decoder starts as a Gemma.
 
-        The projection and the cross-attention are new; with the default gates of 0 the decoder still answers as
-        Gemma does. No tokenizer is loaded.
+        The projection and the cross-attention are new; with the default gates of 0 the decoder still answers
+        as Gemma does. No tokenizer is loaded.
 
         Args:
             vision_checkpoint: A SigLIP checkpoint, such as `google/siglip-base-patch16-224`, or its folder.

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-
 from traffic_vlm.modeling import TrafficVLMConfig, TrafficVLMForConditionalGeneration
 
 IMAGE_TOKEN, EOS = 3, 2
@@ -69,7 +68,7 @@ def tiny_model(tiny_config: Callable) -> Callable[..., TrafficVLMForConditionalG
 
 @pytest.fixture
 def tiny_inputs() -> Callable[..., dict[str, torch.Tensor]]:
-    """`rows` questions shared evenly by `images` images, with `<image>` placeholders where the fusion wants them."""
+    """`rows` questions shared evenly by `images` images, with `<image>` tokens where the fusion wants them."""
 
     def build(
         config: TrafficVLMConfig, rows: int = 4, images: int = 2, length: int = 5

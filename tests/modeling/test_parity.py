@@ -3,6 +3,17 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from traffic_vlm.modeling import (
+    TrafficVLMConfig,
+    TrafficVLMForConditionalGeneration,
+    TrafficVLMTextModel,
+    TrafficVLMVisionModel,
+    state_from_paligemma,
+    text_config_from_gemma,
+    text_state_from_gemma,
+    vision_config_from_siglip,
+    vision_state_from_siglip,
+)
 from transformers import (
     GemmaConfig,
     GemmaForCausalLM,
@@ -15,20 +26,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from traffic_vlm.modeling import (
-    TrafficVLMConfig,
-    TrafficVLMForConditionalGeneration,
-    TrafficVLMTextModel,
-    TrafficVLMVisionModel,
-    state_from_paligemma,
-    text_config_from_gemma,
-    text_state_from_gemma,
-    vision_config_from_siglip,
-    vision_state_from_siglip,
-)
-
-# float32: the order of a few additions differs (fused scale in the attention product). bfloat16: 8 bits of mantissa,
-# states of size 1, and two or three layers in which roundings add up: about 4 units in the last place.
+# float32: the order of a few additions differs (fused scale in the attention product). bfloat16: 8 bits of
+# mantissa, states of size 1, and a few layers in which roundings add up: about 4 units in the last place.
 TOLERANCE = {torch.float32: {"atol": 1e-5, "rtol": 1e-5}, torch.bfloat16: {"atol": 4e-2, "rtol": 2e-2}}
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 BACKENDS = pytest.mark.parametrize("backend", ["eager", "sdpa"])
