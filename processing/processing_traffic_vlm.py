@@ -24,6 +24,7 @@ CHAT_TEMPLATE = (
     "{%- else -%}"
     "{{ content | selectattr('type', 'equalto', 'text') | map(attribute='text') | join(' ') | trim }}"
     "{%- endif -%}"
+    "{{- '\\n' -}}"
 )
 
 
@@ -44,6 +45,8 @@ class TrafficVLMProcessor(ProcessorMixin):
         chat_template: Jinja template of conversations, defaults to the newest question alone.
     """
 
+    valid_processor_kwargs = TrafficVLMProcessorKwargs
+
     def __init__(
         self,
         image_processor: Any = None,
@@ -61,8 +64,6 @@ class TrafficVLMProcessor(ProcessorMixin):
         self,
         images: Any = None,
         text: str | list[str] | None = None,
-        videos: None = None,
-        audio: None = None,
         **kwargs: Unpack[TrafficVLMProcessorKwargs],
     ) -> BatchFeature:
         """Prepare one frame with K questions, or K frames with K questions.
@@ -71,8 +72,6 @@ class TrafficVLMProcessor(ProcessorMixin):
             images: A picture (Pillow, array, tensor, path, address) or a list of them. None asks blindly.
             text: A question or a list of K questions. Surrounding and repeated white space is dropped,
                 because the newline is the prompt's own separator. Special tokens in it are plain text.
-            videos: Not supported.
-            audio: Not supported.
             **kwargs: Arguments of the image processor and of the tokenizer, `return_tensors` among them.
 
         Returns:
@@ -84,7 +83,8 @@ class TrafficVLMProcessor(ProcessorMixin):
                 numbers of pictures and questions do not match.
             OSError: If a picture cannot be read.
         """
-        if videos is not None or audio is not None:
+        # transformers' chat templates always pass these two.
+        if kwargs.pop("videos", None) is not None or kwargs.pop("audio", None) is not None:  # type: ignore[typeddict-item]
             raise ValueError("TrafficVLM reads pictures and questions, neither video nor audio.")
         if text is None and images is None:
             raise ValueError("Give at least a question or a picture.")
