@@ -198,7 +198,7 @@ def _draw_wear(painter: Painter, road: Road, rng: np.random.Generator) -> None:
         d = road.lane_centre(lane)
         for side in (-0.85, 0.85):
             outline = strip(road, d + side - 0.32, d + side + 0.32, 0.0, 120.0)
-            painter.polygon(outline, (30, 30, 32), 20.0, alpha=0.07)
+            painter.polygon(outline, (30, 30, 32), 20.0, alpha=0.045)
     quads = []
     for _ in range(int(rng.integers(1, 7))):
         s, d = rng.uniform(4, 40), rng.uniform(road.kerb_left, road.kerb_right - 1.5)

@@ -21,7 +21,7 @@ GROUND = 0
 OWN_CAR = 254
 SCENERY = 255
 MAX_OBJECTS = 250
-ROUNDED_REACH = 60.0  # metres: beyond, corners are smaller than a pixel
+ROUNDED_REACH = 40.0  # metres: beyond, corners are smaller than a pixel
 
 
 @dataclass

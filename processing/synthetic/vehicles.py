@@ -168,6 +168,8 @@ MODELS: dict[str, Model] = {
     "tram": Model("train", (_TRAM_HULL,), 0.4, (-0.4, -0.33, 0.33, 0.4), ((214, 214, 216), (170, 40, 44))),
 }
 
+TRIMMED = 42.0  # metres: beyond, a vehicle is so small that it gets no trim
+
 _GLASS = (64, 74, 84)
 _TYRE = (26, 26, 28)
 _BLACK = (24, 24, 26)
@@ -183,6 +185,11 @@ class _Placed:
         offset = self.axes @ (painter.camera.position - centre)
         self.camera_across, self.camera_height, self.camera_along = offset.tolist()
         self.depth = max(1.0, float(painter.camera.to_camera(centre)[2]))
+
+    @property
+    def far(self) -> bool:
+        """True when the vehicle is too small for trim."""
+        return self.depth > TRIMMED
 
     @property
     def near_side(self) -> float:
@@ -273,7 +280,7 @@ _PATCH = np.stack([np.sign(np.cos(_ROUND)) * np.abs(np.cos(_ROUND)) ** 0.4,
 def _draw_shadow(painter: Painter, placed: _Placed, model: Model) -> None:
     start, end = _ends(model)
     half = max(h.width for h in model.hulls) / 2
-    for grow, alpha in ((0.5, 0.16), (0.25, 0.25), (0.0, 0.5)):
+    for grow, alpha in ((0.1, 0.5),) if placed.far else ((0.5, 0.16), (0.25, 0.25), (0.0, 0.5)):
         across = _PATCH[0] * (half + grow)
         along = (start + end) / 2 + _PATCH[1] * ((end - start) / 2 + grow)
         local = np.stack([across, np.zeros(16), along], axis=-1)
@@ -294,7 +301,7 @@ def _draw_faces(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour) -> N
     for _, i, upward in sorted(faces, reverse=True):
         quad = np.stack([corners[0][i], corners[0][i + 1], corners[1][i + 1], corners[1][i]])
         light = 0.74 + 0.34 * upward
-        rear_light = light * (0.78 if upward < 0.5 else 1.0)
+        rear_light = None if placed.far or upward > 0.5 else light * 0.78
         painter.polygon(placed.world(quad), rgb, placed.depth, light, claim=True, low_light=rear_light)
         if i in hull.glass:
             middle = quad.mean(0)
@@ -310,7 +317,14 @@ def _draw_flank(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour, mode
         return
     side, depth = placed.near_side, placed.depth
     face = _on_hull(hull, *zip(*hull.profile, strict=True), side)
-    painter.polygon(placed.world(face), rgb, depth, 0.95, claim=True, low_light=0.58)
+    painter.polygon(
+        placed.world(face),
+        rgb,
+        depth,
+        0.8 if placed.far else 0.95,
+        claim=True,
+        low_light=None if placed.far else 0.58,
+    )
     sill = _on_hull(hull, (-0.5, 0.5, 0.5, -0.5), (0.0, 0.0, 0.1, 0.1), side)
     painter.polygon(placed.world(sill), _BLACK, depth, 1.0, alpha=0.75)
     for window in hull.side_glass:
@@ -388,6 +402,9 @@ def _draw_rear(
     depth = placed.depth
     back = -0.502
     is_car = model.category == "car" or hull.profile is _PICKUP
+    if placed.far:
+        _draw_rear_lamps(painter, placed, hull, is_car, state, rng)
+        return
     if is_car:
         painter.polygon(placed.world(_panel(hull, back, -1, 1, 0.0, 0.13)), _BLACK, depth)
         painter.polygon(placed.world(_panel(hull, back, -1, 1, 0.26, 0.28)), _BLACK, depth, alpha=0.4)
@@ -436,19 +453,25 @@ def _draw_rear_lamps(
 
 def _draw_front(painter: Painter, placed: _Placed, hull: Hull, model: Model, state: str) -> None:
     depth, nose = placed.depth, 0.502
+    _draw_headlamps(painter, placed, hull, state)
+    if placed.far:
+        return
     painter.polygon(placed.world(_panel(hull, nose, -1, 1, 0.0, 0.09)), _BLACK, depth)
     painter.polygon(
         placed.world(_panel(hull, nose, -0.5, 0.5, 0.20, 0.34)), _BLACK, depth, 1.2, low_light=0.8
     )
     painter.polygon(placed.world(_panel(hull, nose, -0.75, 0.75, 0.09, 0.15)), _BLACK, depth, 1.1)
+    painter.polygon(placed.world(_panel(hull, 0.503, -0.17, 0.17, 0.13, 0.21)), (222, 214, 190), depth, 0.9)
+    if model.category == "bus":
+        painter.lit_polygon(placed.world(_panel(hull, 0.5, -0.6, 0.6, 0.88, 0.96)), (250, 150, 40), depth)
+
+
+def _draw_headlamps(painter: Painter, placed: _Placed, hull: Hull, state: str) -> None:
     lit = state != "parked" and (painter.air.dark or painter.air.density > 0.006)
     for side in (-1.0, 1.0):
         lamp = placed.world(_panel(hull, 0.503, side * 0.60, side * 0.97, 0.25, 0.36))
         if lit:
-            painter.lit_polygon(lamp, (255, 252, 236), depth)
+            painter.lit_polygon(lamp, (255, 252, 236), placed.depth)
             painter.glow(lamp.mean(0), 1.1 if painter.air.dark else 0.6, (255, 244, 220), 1.0)
         else:
-            painter.polygon(lamp, (226, 230, 234), depth, 1.05, low_light=0.6)
-    painter.polygon(placed.world(_panel(hull, 0.503, -0.17, 0.17, 0.13, 0.21)), (222, 214, 190), depth, 0.9)
-    if model.category == "bus":
-        painter.lit_polygon(placed.world(_panel(hull, 0.5, -0.6, 0.6, 0.88, 0.96)), (250, 150, 40), depth)
+            painter.polygon(lamp, (226, 230, 234), placed.depth, 1.05, low_light=0.6)
