@@ -126,6 +126,8 @@ def make_atmosphere(weather: str, timeofday: str, rng: np.random.Generator) -> A
     """Light and haze for a weather (clear, partly cloudy, overcast, rainy, snowy, foggy) and time of day."""
     tint = np.ones(3)
     sky = np.array(_SKIES[weather], dtype=float) * rng.uniform(0.92, 1.05)
+    bleached = rng.uniform(0.0, 0.75) ** 1.5  # most lenses burn the sky out
+    sky = sky * (1 - bleached) + np.array([236, 240, 244]) * bleached * (sky.max() / 255)
     brightness = _BRIGHTNESS[weather] * rng.uniform(0.88, 1.08)
     density = _DENSITIES[weather] * rng.uniform(0.7, 1.4)
     sun = {"clear": rng.uniform(0.45, 0.8), "partly cloudy": rng.uniform(0.2, 0.6)}.get(weather, 0.1)

@@ -24,6 +24,7 @@ def draw_sky(painter: Painter, rng: np.random.Generator) -> None:
     left, top, scale = rng.uniform(0, 512), rng.uniform(0, 512), rng.uniform(2.2, 4.5)
     if cover > 0.08:
         _draw_clouds(painter, cover, left, top, scale)
+    _draw_skyline(painter, rng)
     if air.sun > 0.15 and rng.random() < 0.18:
         _draw_glare(painter, rng.uniform(0.1, 0.9) * FRAME_WIDTH, horizon - rng.uniform(90, 330))
 
@@ -55,3 +56,26 @@ def _draw_glare(painter: Painter, x: float, y: float) -> None:
     shader = skia.GradientShader.MakeRadial(skia.Point(x, y), 420, colours, [0.0, 0.09, 0.35, 1.0])
     paint = skia.Paint(Shader=shader, BlendMode=skia.BlendMode.kScreen)
     painter.canvas.drawCircle(x, y, 420, paint)
+
+
+def _draw_skyline(painter: Painter, rng: np.random.Generator) -> None:
+    """Far roofs and tree tops along the horizon, washed out by haze; a few lit windows at night."""
+    horizon = painter.camera.horizon
+    tall = rng.uniform(6, 38)
+    x = -20.0
+    while x < FRAME_WIDTH + 20:
+        width, height = rng.uniform(14, 70), tall * rng.gamma(2.0, 0.5)
+        shade = (
+            np.array([104, 104, 104]) * rng.uniform(0.6, 1.2)
+            if rng.random() < 0.6
+            else np.array([76, 90, 66])
+        )
+        box = skia.Rect.MakeLTRB(x, horizon - height, x + width, horizon + 8)
+        colour = painter.colour(shade, rng.uniform(160, 420))
+        painter.canvas.drawRoundRect(box, 3, 3, skia.Paint(AntiAlias=True, Color=colour))
+        if painter.air.dark and rng.random() < 0.7:
+            for _ in range(int(rng.integers(1, 5))):
+                dot_x, dot_y = x + width * rng.random(), horizon - height * rng.random()
+                lamp = skia.Paint(AntiAlias=True, Color=skia.ColorSetARGB(150, 236, 196, 140))
+                painter.canvas.drawCircle(dot_x, dot_y, 1.3, lamp)
+        x += width * rng.uniform(0.5, 1.3)

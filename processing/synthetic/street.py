@@ -64,17 +64,20 @@ def draw_tree(painter: Painter, actor: Actor, layout: Layout) -> None:
 
 
 def draw_hedge(painter: Painter, actor: Actor, layout: Layout) -> None:
-    """Draw distant greenery or a hedge: a bank of leaves along the road."""
+    """Draw a hedge or distant greenery: a bank of leaves along the road, darker ones behind lighter."""
     rng = np.random.default_rng(actor.seed)
     length, height = actor.size
-    s = np.linspace(actor.s, actor.s + length, 9)
-    top = layout.road.place(s, actor.d, height * rng.uniform(0.6, 1.1, 9))
-    bottom = layout.road.place(s[::-1], actor.d)
+    s = np.linspace(actor.s, actor.s + length, 15)
+    bottom = layout.road.place(s[[-1, 0]], actor.d)
     depth = max(3.0, float(painter.camera.to_camera(bottom.mean(0))[2]))
-    green = np.array([70, 88, 50]) * rng.uniform(0.7, 1.1)
-    green = green * (1 - 0.6 * painter.air.snow) + 200 * 0.6 * painter.air.snow
+    snow = 0.6 * painter.air.snow
+    green = np.array([84, 98, 62]) * rng.uniform(0.75, 1.1) * (1 - snow) + 200 * snow
+    bumps = 0.8 + 0.2 * np.abs(np.sin(np.linspace(0, 9, 15) + rng.uniform(0, 3))) + rng.normal(0, 0.06, 15)
     painter.begin()
-    painter.polygon(np.concatenate([top, bottom]), green, depth, 0.9, claim=True, low_light=0.5)
+    for share, light in ((1.0, 0.72), (0.72, 0.86), (0.45, 0.98)):
+        top = layout.road.place(s, actor.d, height * share * np.roll(bumps, int(7 * share)))
+        outline = np.concatenate([top, bottom])
+        painter.polygon(outline, green, depth, light, claim=share == 1.0, low_light=light * 0.6)
     painter.end()
 
 
