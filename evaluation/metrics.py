@@ -419,7 +419,10 @@ def class_report(table: pd.DataFrame) -> dict[str, Any]:
         },
         "confusion": {
             "labels": labels,
-            "counts": confusion_matrix(table["truth"], decision, labels=labels).tolist(),
+            # scikit-learn warns about a single class, whose table needs no counting
+            "counts": confusion_matrix(table["truth"], decision, labels=labels).tolist()
+            if len(labels) > 1
+            else [[len(table)]],
         },
     }
 

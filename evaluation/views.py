@@ -21,6 +21,12 @@ from traffic_vlm.processing.bdd100k.phrasings import Phraser
 from .predict import View
 
 GREY = (128, 128, 128)
+ADVERSARIAL = "presence (adversarial)"
+
+
+def group_of(family: str) -> str:
+    """The group of a family: "presence" for "presence_car", itself where it is not one of ours."""
+    return FAMILIES[family].group if family in FAMILIES else family
 
 
 def derangement(n: int, seed: int = 0) -> list[int]:
@@ -158,7 +164,7 @@ def adversarial(view: View, together: np.ndarray, most: int = 3) -> View:
         )
         absent = sorted(pull, key=lambda name: (-pull[name], order.index(name)))[:most] if here else []
         present = here[: len(absent)]
-        questions = [{**asked[name], "family": "presence (adversarial)"} for name in present + absent]
+        questions = [{**asked[name], "family": ADVERSARIAL} for name in present + absent]
         return picture, {**row, "questions": questions}
 
     return adversarial_view

@@ -1,0 +1,192 @@
+"""The whole way from a tiny model to a report, on one process and two, and from disorderly files."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset, Features, Image, List, Value
+from traffic_vlm.evaluation import evaluator, report
+from traffic_vlm.evaluation.metrics import PredictionError
+from traffic_vlm.evaluation.predict import DatasetError, load
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def dataset(frames, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    (folder / "data").mkdir()
+    box = List(Value("float32"))
+    question = {
+        k: Value("string")
+        for k in ("question", "answer", "family", "template", "evidence_category", "rule", "pair_id")
+    }
+    attributes = ("image_id", "split", "source", "weather", "timeofday", "scene")
+    features = Features({
+        **{name: Value("string") for name in attributes}, "image": Image(),
+        "objects": List({"category": Value("string"), "box": box, "light": Value("string")}),
+        "questions": List({**question, "evidence": List(box)}),
+    })  # fmt: skip
+    for split, rows in (("val", frames), ("tune", frames[6:8]), ("train", frames[2:])):
+        made = Dataset.from_list([{**row, "split": split} for row in rows], features=features)
+        made.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def launch(*arguments, processes=1):
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    command += [
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command += [str(ROOT / "scripts" / "evaluate.py"), *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def reported(checkpoint, dataset, tmp_path_factory):
+    output = tmp_path_factory.mktemp("report")
+    return evaluator.evaluate_checkpoint(checkpoint, dataset, "val", output), output
+
+
+def test_the_report_is_complete_and_readable(reported):
+    result, output = reported
+    assert json.loads((output / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(result))
+    page = (output / "report.md").read_text(encoding="utf-8")
+    for title in (
+        "At a glance",
+        "Families",
+        "Baselines",
+        "Consistency",
+        "Confidence",
+        "Grounding",
+        "Slices",
+        "Classes",
+    ):
+        assert f"## {title}" in page
+    for picture in ("families", "heads", "faithfulness", "reliability", "risk-coverage", "slices"):
+        assert (output / f"{picture}.png").stat().st_size > 5000
+    assert result["verdict"]["sentence"] in page
+    assert result["verdict"]["proven"] is False  # ten painted frames prove nothing
+    assert "nan" not in page.lower().replace("commonest", "")
+
+
+def test_every_baseline_stands_beside_the_model(reported):
+    result, _ = reported
+    wanted = {
+        "label oracle",
+        "grey picture",
+        "commonest answer in training",
+        "question only",
+        "attributes only",
+    }
+    assert set(result["baselines"]) == wanted
+    assert all(row["accuracy"] == 1.0 for row in result["baselines"]["label oracle"])
+    assert all("gain" in row for row in result["families"] if row["classes"] > 1)
+    assert set(result["consistency"]) >= {
+        "opposites",
+        "yes_ratio",
+        "paraphrased",
+        "mirrored",
+        "adversarial_presence",
+    }
+
+
+def test_the_temperature_comes_from_the_split_that_is_kept_for_it(reported):
+    result, _ = reported
+    assert result["calibration"]["temperature_fitted_on"] == "tune"
+
+
+def test_two_processes_report_what_one_reports(reported, checkpoint, dataset, tmp_path):
+    _, alone = reported
+    launch("--checkpoint", checkpoint, "--dataset", dataset, "--output", tmp_path, processes=2)
+    names = sorted(path.name for path in alone.glob("predictions*.parquet"))
+    assert names == sorted(path.name for path in tmp_path.glob("predictions*.parquet"))
+    for name in names:
+        pd.testing.assert_frame_equal(load(alone / name), load(tmp_path / name))
+    assert (alone / "report.json").read_text("utf-8") == (tmp_path / "report.json").read_text("utf-8")
+
+
+def test_any_models_predictions_are_scored_against_the_data_set(dataset, tmp_path):
+    table = evaluator.question_table(evaluator.open_frames(dataset, "val"))
+    file = tmp_path / "theirs.csv"
+    given = table.assign(prediction=table["answer"])[["image_id", "question", "prediction"]].iloc[5:]
+    stranger = pd.DataFrame({"image_id": ["else"], "question": ["Why?"], "prediction": ["Yes."]})
+    pd.concat([given, given.iloc[:3], stranger]).to_csv(file, index=False)
+    result = evaluator.evaluate_predictions(file, tmp_path / "out", dataset)
+    assert result["alignment"] == {"missing": 5, "extra": 1, "duplicate": 3}
+    assert sum(row["unparsed"] for row in result["families"] if "five-way" not in row["family"]) == 5
+    assert result["calibration"] is None
+    assert result["verdict"]["sentence"].endswith("it was not measured.")
+    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "5 missing, 1 extra, 3 duplicate" in page
+
+
+def test_contradicting_predictions_are_refused(dataset):
+    frames = evaluator.open_frames(dataset, "val")
+    table = evaluator.question_table(frames).assign(prediction="Yes.")
+    other = table.iloc[:1].assign(prediction="No.")
+    with pytest.raises(PredictionError, match="different predictions"):
+        evaluator.align(pd.concat([table, other]), frames)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--predictions", "missing.csv"], "no such predictions file"),
+        (["--checkpoint", "nowhere", "--dataset", "nowhere"], "no such data set"),
+        ([], "give --dataset"),
+    ],
+)
+def test_the_command_ends_in_one_line(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert evaluator.main([*arguments, "--output", "out"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert message in error
+    assert "\n" not in error
+
+
+def test_a_split_that_is_not_there_is_named(dataset):
+    with pytest.raises(DatasetError, match="'nowhere'"):
+        evaluator.open_frames(dataset, "nowhere")
+
+
+def grounded(above, ratio, difference):
+    spans = {"above_centre": above, "ratio": ratio}
+    everything = {name: {"mean": np.mean(span), "interval": span} for name, span in spans.items()}
+    drop = {"n": 9, "difference": {"mean": np.mean(difference), "interval": difference}}
+    return {"presence": {"all": everything}, "drop": drop}
+
+
+@pytest.mark.parametrize(
+    ("case", "proven", "says"),
+    [
+        (grounded((0.1, 0.2), (3, 4), (0.1, 0.2)), True, "prove grounding: the pointing game"),
+        (grounded((-0.1, 0.2), (3, 4), (0.1, 0.2)), False, "not shown that the pointing game is above"),
+        (grounded((0.1, 0.2), (0.9, 4), (-0.1, 0.2)), False, "mass ratio is above 1; nor that blanking"),
+        (grounded((0.1, 0.2), (3, 4), (0.0, 0.2)), False, "not shown that blanking the evidence"),
+        (None, False, "it was not measured"),
+    ],
+)
+def test_the_verdict_follows_its_rule(case, proven, says):
+    verdict = report.verdict(case)
+    assert verdict["proven"] is proven
+    assert says in verdict["sentence"]
+    assert verdict["sentence"].startswith(
+        "The visualisations prove" if proven else "The visualisations do not prove"
+    )
