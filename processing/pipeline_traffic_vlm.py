@@ -158,9 +158,9 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
         }
 
     def _generate(
-        self, model_inputs: dict[str, torch.Tensor], max_new_tokens: int
+        self, model_inputs: dict[str, torch.Tensor], max_new_tokens: int, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Generate greedily.
+        """Generate greedily; `kwargs` go to the model's `generate`.
 
         Returns:
             The new tokens `(rows, steps)`, their log-probabilities `(rows, steps)`, and those of every first
@@ -173,6 +173,7 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
             num_beams=1,
             output_logits=True,
             return_dict_in_generate=True,
+            **kwargs,
         )
         tokens = out.sequences[:, model_inputs["input_ids"].shape[1] :]
         temperature = float(self._setting("confidence_temperature", 1.0))
@@ -192,7 +193,8 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
         repeated["input_ids"] = torch.cat([repeated["input_ids"], forced], dim=1)
         seen = torch.ones_like(forced)
         repeated["attention_mask"] = torch.cat([repeated["attention_mask"], seen], dim=1)
-        tokens, log_probs, _ = self._generate(repeated, max_new_tokens=8)
+        # A decision is short, and what follows it is not read.
+        tokens, log_probs, _ = self._generate(repeated, max_new_tokens=8, eos_token_id=self._decision_ends())
         tokens = torch.cat([forced, tokens], dim=1)
         log_probs = torch.cat([first_log_probs.reshape(-1, 1), log_probs], dim=1)
         decisions = self._decisions(tokens, log_probs)
@@ -201,8 +203,7 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
     def _decisions(self, tokens: torch.Tensor, log_probs: torch.Tensor) -> list[dict[str, Any]]:
         """Read answer, decision and the decision's probability out of generated tokens."""
         tokenizer = self.processor.tokenizer
-        comma, stop = (tokenizer(mark, add_special_tokens=False)["input_ids"][0] for mark in (",", "."))
-        ends = {tokenizer.eos_token_id, tokenizer.pad_token_id, comma, stop}
+        ends = {tokenizer.pad_token_id, *self._decision_ends()}
         results = []
         for row, row_log_probs in zip(tokens.tolist(), log_probs.tolist(), strict=True):
             length = next((step for step, token in enumerate(row) if token in ends), len(row))
@@ -215,6 +216,12 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
                 }
             )
         return results
+
+    def _decision_ends(self) -> list[int]:
+        """Tokens that close a decision: `<eos>`, comma and full stop."""
+        tokenizer = self.processor.tokenizer
+        marks = [tokenizer(mark, add_special_tokens=False)["input_ids"][0] for mark in (",", ".")]
+        return [tokenizer.eos_token_id, *marks]
 
     def postprocess(
         self, outputs: dict[str, Any], abstain_threshold: float | None = None, return_maps: bool = False

@@ -19,24 +19,38 @@ from PIL import Image
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "traffic-vlm"
 
 
+def check_checkpoint(checkpoint: str) -> None:
+    """Refuse a checkpoint that lacks a part before anything heavy is loaded (FileNotFoundError).
+
+    Args:
+        checkpoint: A folder, or `owner/name` on the Hub.
+    """
+    folder = Path(checkpoint)
+    if not folder.is_dir():
+        if folder.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", checkpoint):
+            raise FileNotFoundError(f"{checkpoint}: no such checkpoint folder.")
+        return
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no config.json in it, so this is not a checkpoint folder.")
+    if not any(folder.glob("*.safetensors")):
+        raise FileNotFoundError(f"{folder}: no weights (model.safetensors) in it.")
+    if not (folder / "processor_config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no processor_config.json in it.")
+    # Everything is in the folder, so nothing is looked up elsewhere. transformers reads this when imported.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
 def load_pipeline(checkpoint: str) -> Any:
-    """Load a checkpoint folder (or a Hub repository) as a question-answering pipeline.
+    """Load a checkpoint as a question-answering pipeline.
 
     Args:
         checkpoint: A folder with `config.json`, weights and processor, or `owner/name` on the Hub.
 
     Raises:
-        OSError: If the folder or something in it is missing.
+        OSError: If something in it is missing.
         ValueError: If something in it is broken.
     """
-    folder = Path(checkpoint)
-    if folder.is_dir():
-        check_checkpoint(folder)
-        # Everything is in the folder: no reason to look anywhere else.
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    elif folder.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", checkpoint):
-        raise FileNotFoundError(f"{checkpoint}: no such checkpoint folder.")
-
+    import torch
     import transformers
     from safetensors import SafetensorError
     from traffic_vlm.processing.pipeline_traffic_vlm import TASK, TrafficQuestionAnsweringPipeline
@@ -44,21 +58,13 @@ def load_pipeline(checkpoint: str) -> Any:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        model = transformers.AutoModelForImageTextToText.from_pretrained(checkpoint, trust_remote_code=True)
+        model = transformers.AutoModelForImageTextToText.from_pretrained(
+            checkpoint, trust_remote_code=True, dtype=torch.float32
+        )
         processor = transformers.AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
     except (SafetensorError, RuntimeError, KeyError, TypeError, ImportError) as error:
         raise ValueError(f"{checkpoint}: the checkpoint cannot be loaded ({first_line(error)}).") from error
     return TrafficQuestionAnsweringPipeline(model=model.eval(), processor=processor, task=TASK)
-
-
-def check_checkpoint(folder: Path) -> None:
-    """Refuse a folder that lacks a part of a checkpoint (FileNotFoundError) before loading anything heavy."""
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder}: no config.json in it, so this is not a checkpoint folder.")
-    if not any(folder.glob("*.safetensors")):
-        raise FileNotFoundError(f"{folder}: no weights (model.safetensors) in it.")
-    if not (folder / "processor_config.json").is_file():
-        raise FileNotFoundError(f"{folder}: no processor_config.json in it.")
 
 
 def load_frame(image: str | None, scene: int | None) -> Image.Image:
@@ -162,6 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         check_arguments(arguments)
+        check_checkpoint(arguments.checkpoint)
         frame = load_frame(arguments.image, arguments.scene)
         pipe = load_pipeline(arguments.checkpoint)
         results = pipe(image=frame, question=arguments.text, return_maps=arguments.overlay is not None)
