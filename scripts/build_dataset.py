@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> dict:
             from traffic_vlm.processing.synthetic import render_dataset
 
             root = Path(folder)
-            render_dataset(root, args.synthetic, seed=args.seed)
+            render_dataset(root, args.synthetic, seed=args.seed, workers=args.workers)
         report = build(root, args.output, options, args.workers, bar.update, engine)
     if args.push_to_hub:
         push(args.output, args.push_to_hub, args.private)

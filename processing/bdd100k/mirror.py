@@ -6,10 +6,14 @@ its boxes and the words of question and answer alike gives another true row. In 
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image
 
 from .scene import mirror_box
 
-__all__ = ["mirror_box", "mirror_text"]
+__all__ = ["mirror_box", "mirror_frame", "mirror_text"]
 
 LOCATION_BINS = 1024
 _SIDE = re.compile(r"\b(left|right)(?=\b|most|ward|hand)", re.IGNORECASE)
@@ -42,3 +46,33 @@ def _mirror_locations(match: re.Match) -> str:
 
 def _mirror_location(value: int) -> int:
     return min(LOCATION_BINS - value, LOCATION_BINS - 1) if value < LOCATION_BINS - 1 else 0
+
+
+def mirror_frame(frame: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the data set flipped left to right: picture, regions, boxes, questions and answers alike.
+
+    Args:
+        frame: A row with its pictures decoded.
+    """
+    objects = frame["objects"] and [{**thing, "box": mirror_box(thing["box"])} for thing in frame["objects"]]
+    return {
+        **frame,
+        "image": _flip(frame["image"]),
+        "drivable": _flip(frame["drivable"]),
+        "objects": objects,
+        "questions": [_mirror_question(question) for question in frame["questions"]],
+    }
+
+
+def _flip(picture: Image.Image | None) -> Image.Image | None:
+    return None if picture is None else picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def _mirror_question(question: Mapping[str, Any]) -> dict[str, Any]:
+    words = {name: mirror_text(question[name]) for name in ("question", "answer")}
+    # Names such as "lane_clear_left" and "ID/lane left" hold the side too.
+    for name in ("family", "template", "pair_id"):
+        words[name] = question[name] and re.sub(
+            r"(?<![a-z])(left|right)(?![a-z])", _other_side, question[name]
+        )
+    return {**question, **words, "evidence": [mirror_box(box) for box in question["evidence"]]}

@@ -3,7 +3,9 @@
 import hashlib
 import importlib.util
 import json
+import os
 import random
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +29,7 @@ from traffic_vlm.processing.bdd100k.dataset import (
     flatten,
     tune_split,
 )
+from traffic_vlm.processing.bdd100k.mirror import mirror_frame
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +50,7 @@ def make_release(root: Path, number: int = 30) -> Path:
         for i, name in enumerate(names):
             frame = files.frame_2020(name)
             x, y = rng.uniform(0, 1000), rng.uniform(300, 500)
-            frame["labels"] = [files.box("car", x, y - 90, x + 140, y), *frame["labels"][:rng.randint(0, 3)]]
+            frame["labels"] = [files.box("car", x, y - 90, x + 140, y), *frame["labels"][: rng.randint(0, 3)]]
             if i % 2 == 0:
                 frame["attributes"] = {"weather": "clear", "timeofday": "daytime", "scene": "city street"}
             frames.append(frame)
@@ -152,10 +155,8 @@ def test_flatten_gives_the_same_rows_streaming_or_not(built):
     frames = load_dataset(str(built), split="val")
     flat = flatten(frames)
     assert len(flat) == sum(map(len, frames["questions"]))
-    names = [
-        "image_id", "question", "answer", "family", "template", "split", "source", "weather", "timeofday", "scene",
-        "evidence", "evidence_category", "rule", "pair_id",
-    ]  # fmt: skip
+    names = ["image_id", "question", "answer", "family", "template", "split", "source", "weather", "timeofday", "scene"]
+    names += ["evidence", "evidence_category", "rule", "pair_id"]
     assert set(names) <= set(flat[0])
     assert flat[len(flat) - 1]["image"].size == (160, 90)
     streamed = list(flatten(load_dataset(str(built), split="val", streaming=True)).take(200))
@@ -346,6 +347,59 @@ def test_ray_gives_the_same_bytes(release, built, tmp_path):
 
     build(release, tmp_path / "data", BuildOptions(frames_a_shard=10), workers=2, run=run_on_ray)
     assert digests(tmp_path / "data") == digests(built)
+
+
+def test_mirrored_rows_are_what_the_mirrored_scene_gives(built, release):
+    from traffic_vlm.processing.bdd100k.families import ask_all
+    from traffic_vlm.processing.bdd100k.release import read_scenes
+    from traffic_vlm.processing.bdd100k.scene import mirror_scene
+
+    frames = load_dataset(str(built), split="val")
+    for frame, found in zip(frames, read_scenes(release, "val"), strict=True):
+        mirrored = mirror_frame(frame)
+        expected = {row.family: row for row in ask_all(mirror_scene(found)).rows}
+        assert len(mirrored["questions"]) == len(expected)
+        for row in mirrored["questions"]:
+            assert row["answer"] == expected[row["family"]].answer
+            assert row["pair_id"] == expected[row["family"]].pair_id
+            assert len(row["evidence"]) == len(expected[row["family"]].evidence)
+    assert mirrored["image"].getpixel((0, 5)) == frame["image"].getpixel((159, 5))
+    again = mirror_frame(mirrored)
+    assert [row["question"] for row in again["questions"]] == [row["question"] for row in frame["questions"]]
+
+
+def test_synthetic_scenes_become_a_data_set(tmp_path, capsys):
+    script = load_script("build_dataset")
+    arguments = ["--synthetic", "6", "--output", str(tmp_path / "data"), "--workers", "1", "--seed", "3"]
+    assert script.main(arguments) == 0
+    assert "leaking families" in capsys.readouterr().out
+    frames = load_dataset(str(tmp_path / "data"), split="train")
+    assert set(frames["source"]) == {"synthetic"}
+    assert "license: apache-2.0" in (tmp_path / "data" / "README.md").read_text(encoding="utf-8")
+    assert frames[0]["drivable"].size == (160, 90)
+
+
+OTHER_PYTHON = os.environ.get("TRAFFIC_VLM_DATASETS3_PYTHON")
+SCRIPT = """
+import sys, datasets
+script, root, cache = sys.argv[1:]
+assert datasets.__version__.startswith("3."), datasets.__version__
+given = dict(data_dir=root, trust_remote_code=True, cache_dir=cache)
+whole = datasets.load_dataset(script, **given)
+print(*sorted(f"{name}={len(split)}" for name, split in whole.items()))
+streamed = next(iter(datasets.load_dataset(script, split="val", streaming=True, **given)))
+assert [row["question"] for row in streamed["questions"]] == [row["question"] for row in whole["val"][0]["questions"]]
+"""
+
+
+@pytest.mark.skipif(not OTHER_PYTHON, reason="TRAFFIC_VLM_DATASETS3_PYTHON names no Python with datasets 3")
+def test_loading_script_loads_by_path_on_datasets_3(release, built, tmp_path):
+    script = ROOT / "processing" / "bdd100k" / "bdd100k_questions.py"
+    command = [OTHER_PYTHON, "-c", SCRIPT, str(script), str(release), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    counts = json.loads((built / "report.json").read_text(encoding="utf-8"))["frames"]
+    assert done.stdout.split() == sorted(f"{name}={number}" for name, number in counts.items())
 
 
 def test_page_of_questions_is_current():
