@@ -68,7 +68,7 @@ def tiny_model(tiny_config: Callable) -> Callable[..., TrafficVLMForConditionalG
 
 @pytest.fixture
 def tiny_inputs() -> Callable[..., dict[str, torch.Tensor]]:
-    """`rows` questions shared evenly by `images` images, with `<image>` tokens where the fusion wants them."""
+    """`rows` questions shared evenly by `images` images, with `<image>` tokens if the fusion wants them."""
 
     def build(
         config: TrafficVLMConfig, rows: int = 4, images: int = 2, length: int = 5
@@ -85,15 +85,12 @@ def tiny_inputs() -> Callable[..., dict[str, torch.Tensor]]:
 
 @pytest.fixture
 def left_padded() -> Callable[[torch.Tensor, list[int]], tuple[torch.Tensor, torch.Tensor]]:
-    """Pads each row on the left by its own number of tokens; returns ids and attention mask."""
+    """Drops each row's last tokens and pads it on the left by as many; returns ids and attention mask."""
 
     def pad(rows: torch.Tensor, padding: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        width = rows.shape[1] + max(padding)
-        ids = torch.zeros(rows.shape[0], width, dtype=torch.long)
-        mask = torch.zeros_like(ids)
+        ids, mask = torch.zeros_like(rows), torch.zeros_like(rows)
         for row, pads in enumerate(padding):
-            kept = rows.shape[1] + max(padding) - pads
-            ids[row, pads:] = rows[row].repeat(2)[:kept] if kept > rows.shape[1] else rows[row][:kept]
+            ids[row, pads:] = rows[row, : rows.shape[1] - pads]
             mask[row, pads:] = 1
         return ids, mask
 

@@ -25,7 +25,7 @@ def test_each_fusion_learns_a_few_answers_by_heart(fusion, tiny_model, tiny_inpu
 
 
 def test_only_seeing_fusions_tell_images_apart(fusion, tiny_model, tiny_inputs) -> None:
-    """The same question about two images: a blind model must answer the same, a seeing one can learn not to."""
+    """One question about two images: a blind model must answer the same, a seeing one can learn not to."""
     model = tiny_model(fusion).train()
     inputs = tiny_inputs(model.config, rows=2, images=2)
     inputs["input_ids"][1] = inputs["input_ids"][0]
