@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from transformers.activations import ACT2FN
 
 from .configuration_traffic_vlm import TrafficVLMVisionConfig
 
@@ -32,7 +33,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ConvStem(nn.Module):
-    """Stride-2 3x3 convolutions, each with a norm and GELU, then a 1x1 convolution to the encoder's width.
+    """Stride-2 3x3 convolutions, each with a norm and the activation, then a 1x1 convolution to the encoder's width.
 
     "Early Convolutions Help Transformers See Better" (Xiao et al., 2021); departs from it in normalising over
     channels instead of over the batch, so that training and inference compute the same.
@@ -46,7 +47,7 @@ class ConvStem(nn.Module):
             layers += [
                 nn.Conv2d(channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False),
                 ChannelNorm(out_channels, eps=config.layer_norm_eps),
-                nn.GELU(approximate="tanh"),
+                ACT2FN[config.hidden_act],
             ]
             channels = out_channels
         self.blocks = nn.Sequential(*layers)

@@ -1,0 +1,92 @@
+"""Saved states: written beside their place and renamed, so that a state is complete or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+
+class StateError(RuntimeError):
+    """A state that could not be written or read; the message says what to do."""
+
+
+def save_state(accelerator: Accelerator, folder: Path, position: dict[str, Any], keep: int = 2) -> None:
+    """Saves everything that training needs to go on.
+
+    Args:
+        accelerator: Holds model, optimiser and what was registered for checkpointing.
+        folder: The run's `states/`.
+        position: Plain values: step, best score, and so on.
+        keep: Complete states that stay.
+
+    Raises:
+        StateError: If the disk is full or not writable; earlier states are untouched.
+    """
+    final = folder / f"step-{position['step']:07d}"
+    part = folder / f"{final.name}.part"
+    try:
+        if accelerator.is_main_process:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(part), safe_serialization=True)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            (part / "position.json").write_text(json.dumps(position), encoding="utf-8")
+            _sync(part)
+            shutil.rmtree(final, ignore_errors=True)
+            part.rename(final)
+            for old in complete_states(folder)[:-keep]:
+                shutil.rmtree(old)
+    except (OSError, RuntimeError) as error:
+        # torch's writer raises RuntimeError, safetensors' an error of its own, when the disk is full.
+        if accelerator.is_main_process:
+            shutil.rmtree(part, ignore_errors=True)
+        raise StateError(
+            f"{part}: the state of step {position['step']} could not be written ({error}). The states before it are "
+            "intact: free some disk space and start the same command again."
+        ) from error
+
+
+def complete_states(folder: Path) -> list[Path]:
+    """The complete states of a run, oldest first; a half-written one is never among them."""
+    return sorted(
+        path
+        for path in folder.glob("step-*")
+        if path.suffix != ".part" and (path / "position.json").is_file()
+    )
+
+
+def load_state(accelerator: Accelerator, folder: Path) -> dict[str, Any] | None:
+    """Loads the newest complete state.
+
+    Returns:
+        Its position, or None when there is no state yet.
+
+    Raises:
+        StateError: If the state does not fit the model of this recipe.
+    """
+    states = complete_states(folder)
+    if not states:
+        return None
+    try:
+        accelerator.load_state(str(states[-1]))
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise StateError(
+            f"{states[-1]}: does not fit this recipe ({reason}). Give another run.output, or delete the folder to start anew."
+        ) from error
+    return json.loads((states[-1] / "position.json").read_text(encoding="utf-8"))
+
+
+def _sync(folder: Path) -> None:
+    """Asks the system to put the files on the disk before the rename makes them the truth."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())

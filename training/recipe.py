@@ -1,0 +1,307 @@
+"""A training recipe: one YAML file, typed and checked, with `key=value` overrides.
+
+A recipe has five sections (`model`, `data`, `loss`, `optim`, `run`). Unknown or misspelt keys are refused with the nearest
+right name, values are converted to the type that the section declares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message names the key or file and what to change."""
+
+
+@dataclass
+class ModelSection:
+    """What is trained.
+
+    Attributes:
+        config: JSON file with the fields of `TrafficVLMConfig`.
+        tokenizer: Folder with the tokenizer; None trains one on the questions of the training split.
+        init_from: Folder of a checkpoint whose weights are the start; None starts from random weights.
+        freeze_vision: Whether the vision encoder keeps its weights.
+    """
+
+    config: str = "configs/models/small.json"
+    tokenizer: str | None = None
+    init_from: str | None = None
+    freeze_vision: bool = False
+
+
+@dataclass
+class DataSection:
+    """What it is trained on.
+
+    Attributes:
+        dataset: Data set folder made by scripts/build_dataset.py, or a folder that `pack_dataset` made of one.
+        packed: Where the packed frames go; None puts them beside the data set.
+        questions_per_image: Questions asked of each frame in a step (K).
+        variants: Shifted and zoomed copies of every training frame beside the original, their questions asked anew of the
+            moved scene so that no answer turns false.
+        max_zoom: Largest share of width or height that such a copy cuts away, 0 to 0.5.
+        mirror: Probability that a frame is mirrored, its words with it.
+        photometric: Strength of the light, colour, blur and noise changes; 0 switches them off, 1 is the usual.
+        erase: Probability that a small rectangle without evidence is painted over.
+        balance: Exponent a of the weight (1 / frequency of the answer in its group) ** a by which questions are drawn:
+            0 keeps the natural mix, 1 draws all answers of a group equally often.
+        family_balance: Other exponents for single families.
+        family_share: Relative share of single families; 1 for those not named.
+        max_row_tokens: Rows longer than this are asked only in every `long_every`-th batch, so that a few long answers do not
+            pad all short ones.
+        long_every: See `max_row_tokens`.
+        limit_frames: Use only so many training frames; None uses all.
+        workers: Loader processes.
+    """
+
+    dataset: str = "data/bdd100k_questions"
+    packed: str | None = None
+    questions_per_image: int = 8
+    variants: int = 0
+    max_zoom: float = 0.15
+    mirror: float = 0.5
+    photometric: float = 1.0
+    erase: float = 0.0
+    balance: float = 0.75
+    family_balance: dict[str, float] = field(default_factory=dict)
+    family_share: dict[str, float] = field(default_factory=dict)
+    max_row_tokens: int = 24
+    long_every: int = 6
+    limit_frames: int | None = None
+    workers: int = 1
+
+
+@dataclass
+class LossSection:
+    """Weights of the parts of the loss.
+
+    Attributes:
+        label_smoothing: Share of the target probability spread over the vocabulary.
+        focal_gamma: Focal exponent on answer tokens (Lin et al. 2017, eq. 4); 0 is plain cross-entropy.
+        patch_weight: Weight of the patch loss (binary cross-entropy averaged over labels and patches, hence the large number).
+        grounding_weight: Weight of the grounding loss at the start of training.
+        grounding_final: Weight of the grounding loss at the end; it moves linearly between the two.
+        consistency_weight: Weight of the agreement between a question and its opposite in the same batch.
+    """
+
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+    patch_weight: float = 30.0
+    grounding_weight: float = 0.1
+    grounding_final: float = 0.1
+    consistency_weight: float = 0.0
+
+
+@dataclass
+class OptimSection:
+    """How it is trained.
+
+    Attributes:
+        batch_size: Frames a step over all processes and accumulated micro-batches.
+        micro_batch_size: Frames a process puts through the network at once; None is `batch_size` over the processes.
+        epochs: Passes over the training frames.
+        max_minutes: Planned length in minutes; where given, the schedule follows the clock instead of the step count, so
+            that a run ends on time on any machine. Not exactly repeatable; None follows the steps.
+        learning_rate: Peak rate of the decoder, in 1/step.
+        encoder_scale: The encoder's rate as a share of `learning_rate`.
+        projector_scale: The projector's and the cross-attention gates' rate likewise.
+        weight_decay: Decoupled weight decay of matrices; never on norms, biases, embeddings and gates.
+        beta2: AdamW's second coefficient.
+        warmup: Share of the run with rising rate.
+        schedule: `cosine`, or `wsd` (warm-up, stable, linear decay over the last `decay` of the run).
+        decay: See `schedule`.
+        min_scale: Rate at the end as a share of the peak.
+        clip: Largest gradient norm.
+        ema: Decay of the averaged weights a step; 0 keeps none.
+        compile: Whether the network goes through torch.compile; pays on a GPU, not on the CPU that was measured.
+        attention: Attention backend for training. `eager` is twice as fast as `sdpa` in the backward pass on CPU.
+    """
+
+    batch_size: int = 48
+    micro_batch_size: int | None = None
+    epochs: float = 12.0
+    max_minutes: float | None = None
+    learning_rate: float = 1e-3
+    encoder_scale: float = 1.0
+    projector_scale: float = 1.0
+    weight_decay: float = 0.05
+    beta2: float = 0.98
+    warmup: float = 0.05
+    schedule: str = "cosine"
+    decay: float = 0.2
+    min_scale: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.998
+    compile: bool = False
+    attention: str = "eager"
+
+
+@dataclass
+class RunSection:
+    """Where and how often.
+
+    Attributes:
+        output: Run folder: states, best and last checkpoint, logs, resolved recipe.
+        seed: Seed of everything random in the run.
+        precision: `no`, `bf16`, `fp16` (autocast), or `bf16_masters` (all of the network in bfloat16, float32 copies for the
+            optimiser): the fastest on CPU.
+        validate_split: Split for the tables during training; never the validation frames.
+        validate_every: Steps between tables; 0 makes one at the end only.
+        validate_frames: Frames of that split used during training; None uses all.
+        save_every: Steps between saved states.
+        patience: Tables without a better `metric` before training stops; 0 never stops early.
+        metric: Column of the summary that decides which checkpoint is best.
+        trackers: Where the curves go: any of `tensorboard`, `wandb`, `trackio`; a JSONL file is always written.
+        log_every: Steps between lines in the curves.
+    """
+
+    output: str = "runs/first_light"
+    seed: int = 0
+    precision: str = "bf16"
+    validate_split: str = "tune"
+    validate_every: int = 500
+    validate_frames: int | None = 200
+    save_every: int = 250
+    patience: int = 0
+    metric: str = "balanced_accuracy"
+    trackers: list[str] = field(default_factory=list)
+    log_every: int = 20
+
+
+@dataclass
+class Recipe:
+    """All of a training run in one value; see the sections."""
+
+    model: ModelSection = field(default_factory=ModelSection)
+    data: DataSection = field(default_factory=DataSection)
+    loss: LossSection = field(default_factory=LossSection)
+    optim: OptimSection = field(default_factory=OptimSection)
+    run: RunSection = field(default_factory=RunSection)
+
+    def __post_init__(self) -> None:
+        if self.optim.schedule not in ("cosine", "wsd"):
+            raise RecipeError(f"optim.schedule is {self.optim.schedule!r}: use 'cosine' or 'wsd'.")
+        if self.run.precision not in ("no", "bf16", "fp16", "bf16_masters"):
+            raise RecipeError(
+                f"run.precision is {self.run.precision!r}: use 'no', 'bf16', 'fp16' or 'bf16_masters'."
+            )
+        for key, value in (
+            ("data.questions_per_image", self.data.questions_per_image),
+            ("optim.batch_size", self.optim.batch_size),
+            ("optim.epochs", self.optim.epochs),
+            ("data.long_every", self.data.long_every),
+            ("run.save_every", self.run.save_every),
+        ):
+            if value <= 0:
+                raise RecipeError(f"{key} is {value}: it must be above 0.")
+        if not 0 <= self.data.max_zoom <= 0.5:
+            raise RecipeError(f"data.max_zoom is {self.data.max_zoom}: it must lie between 0 and 0.5.")
+        if not 0 <= self.optim.ema < 1:
+            raise RecipeError(f"optim.ema is {self.optim.ema}: it must be at least 0 and below 1.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the recipe as nested plain values, ready for YAML or JSON."""
+        return dataclasses.asdict(self)
+
+
+def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies overrides.
+
+    Args:
+        path: YAML file with any of the sections; what it leaves out has its default.
+        overrides: Strings such as `optim.learning_rate=5e-4`; values are read as YAML.
+
+    Returns:
+        The checked recipe.
+
+    Raises:
+        RecipeError: For a missing or unreadable file, an unknown key, or a value of the wrong type or range.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecipeError(f"{path}: no such recipe. The ones that come along are in configs/train/.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of sections ({', '.join(_names(Recipe))}).")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        section, dot, name = key.partition(".")
+        if not equals or not dot:
+            raise RecipeError(f"{override!r}: an override is written section.key=value.")
+        values.setdefault(section, {})
+        if not isinstance(values[section], dict):
+            raise RecipeError(f"{path}: section {section!r} is not a mapping.")
+        values[section][name] = yaml.safe_load(text)
+    return _build(Recipe, values, "")
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Returns the recipe as YAML text that `load_recipe` reads back to the same recipe."""
+    return yaml.safe_dump(json.loads(json.dumps(recipe.to_dict())), sort_keys=False, allow_unicode=True)
+
+
+def _names(section: type) -> list[str]:
+    return [f.name for f in dataclasses.fields(section)]
+
+
+def _build(section: type, values: dict[str, Any], prefix: str) -> Any:
+    """Makes a section from plain values, refusing what it does not declare."""
+    types = typing.get_type_hints(section)
+    built = {}
+    for key, value in values.items():
+        if key not in types:
+            near = difflib.get_close_matches(str(key), types, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(types)}."
+            raise RecipeError(f"unknown key {prefix}{key}: {hint}")
+        if dataclasses.is_dataclass(types[key]):
+            if not isinstance(value, dict):
+                raise RecipeError(
+                    f"{prefix}{key} is a section: give it keys ({', '.join(_names(types[key]))})."
+                )
+            built[key] = _build(types[key], value, f"{prefix}{key}.")
+        else:
+            built[key] = _convert(types[key], value, f"{prefix}{key}")
+    return section(**built)
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+    """Converts a YAML value to a declared type; YAML reads 1e-3 as text, which is why numbers pass through float()."""
+    options = (
+        [k for k in typing.get_args(kind) if k is not type(None)]
+        if type(None) in typing.get_args(kind)
+        else [kind]
+    )
+    if value is None:
+        if len(options) == 1 and options[0] is kind:
+            raise RecipeError(f"{name} must not be empty.")
+        return None
+    target = options[0]
+    try:
+        if target is bool:
+            if not isinstance(value, bool):
+                raise TypeError
+            return value
+        if target in (int, float):
+            if isinstance(value, bool) or (target is int and float(value) != int(float(value))):
+                raise TypeError
+            return target(float(value))
+        if target is str:
+            return "no" if value is False else str(value)  # YAML 1.1 reads a bare `no` as false
+        if typing.get_origin(target) is list:
+            return [str(item) for item in (value if isinstance(value, list) else [value])]
+        return {str(key): float(item) for key, item in value.items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        expected = getattr(target, "__name__", str(target))
+        raise RecipeError(f"{name} is {value!r}: expected {expected}.") from error

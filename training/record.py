@@ -1,0 +1,111 @@
+"""The exported checkpoint: weights, tokenizer, processor, code, and a record of how it was made."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from traffic_vlm.evaluation.metrics import format_table
+from traffic_vlm.processing.image_processing_traffic_vlm import TrafficVLMImageProcessor
+from traffic_vlm.processing.processing_traffic_vlm import TrafficVLMProcessor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .collator import PATCH_LABELS
+from .recipe import Recipe, dump_recipe
+
+PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "safetensors", "numpy", "pillow")
+
+
+def write_record(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    recipe: Recipe,
+    position: dict[str, Any],
+    table: list[dict[str, Any]],
+    summary: dict[str, float],
+    run: Path,
+) -> None:
+    """Writes a folder that `from_pretrained` loads, with `training/` beside the weights.
+
+    Args:
+        folder: Where; made anew.
+        model: The network with the weights to ship; saved in bfloat16, which has float32's range in half the bytes.
+        tokenizer: Its tokenizer.
+        recipe: The resolved recipe.
+        position: Step and seconds of training.
+        table: Rows of `family_table` on the tuning slice.
+        summary: Their means.
+        run: The run's folder, for the curves.
+    """
+    model.config.patch_labels = list(PATCH_LABELS)
+    height, width = model.config.vision_config.image_size
+    image_processor = TrafficVLMImageProcessor(size={"height": height, "width": width})
+    placeholders = model.config.vision_config.num_patches if model.config.uses_prefix else 0
+    weights = {name: _half(value) for name, value in model.state_dict().items()}
+    model.config.dtype = torch.bfloat16
+    model.save_pretrained(folder, state_dict=weights)
+    model.config.dtype = torch.float32
+    TrafficVLMProcessor(image_processor, tokenizer, image_seq_length=placeholders).save_pretrained(folder)
+    record = folder / "training"
+    record.mkdir(exist_ok=True)
+    (record / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    facts = {
+        "step": position["step"],
+        "training_seconds": round(position["seconds"], 1),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seed": recipe.run.seed,
+        "device": device_name(),
+        "git_revision": git_revision(),
+        "versions": versions(),
+        "split": recipe.run.validate_split,
+        "summary": summary,
+        "families": table,
+    }
+    (record / "record.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (record / "table.md").write_text(format_table(table) + "\n", encoding="utf-8")
+    if (run / "log.jsonl").is_file():
+        shutil.copyfile(run / "log.jsonl", record / "log.jsonl")
+
+
+def _half(value: torch.Tensor) -> torch.Tensor:
+    return value.detach().to(torch.bfloat16) if value.is_floating_point() else value
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name() -> str:
+    """The GPU's name, or the number of threads and the kind of processor."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
+
+
+def git_revision() -> str | None:
+    """The checkout's revision, `+` behind it when files differ from it; None outside a checkout."""
+    try:
+        where = Path(__file__).parent
+        revision = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=True
+        )
+        dirty = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=where, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return revision.stdout.strip() + ("+" if dirty.stdout.strip() else "")

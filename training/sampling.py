@@ -1,0 +1,158 @@
+"""Which frames and which questions a step sees.
+
+Everything random here is a function of (seed, epoch, frame), never of a generator that runs along: a resumed run and a run
+with other loader processes draw exactly the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+SMALLEST_GROUP = 30
+"""A phrasing with fewer rows than this (a typing slip, say) is balanced with its whole family."""
+LARGEST_LOSS_WEIGHT = 4.0
+
+
+class QuestionWeights:
+    """Draws K questions of a frame so that answers and families are balanced over the data set.
+
+    A row of family f whose answer has frequency p in its group (the rows of f asked in the same words) has the weight
+    `share[f] / mass[f] * p ** -balance[f]`, where `mass[f]` normalises the family to its share. K rows of a frame are drawn
+    by systematic sampling with probabilities proportional to the weights (Madow 1949), so that K is fixed and no row comes
+    twice. What the fixed K distorts, such as a rare answer that would have to be drawn more than once, goes into a loss weight:
+    weight over inclusion probability, cut at 4.
+
+    Args:
+        rows: The frames' rows; each holds `questions`.
+        balance: Exponent for families not in `family_balance`.
+        family_balance: Exponents of single families.
+        family_share: Shares of single families; 1 for the others.
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[dict[str, Any]],
+        balance: float = 0.75,
+        family_balance: dict[str, float] | None = None,
+        family_share: dict[str, float] | None = None,
+    ) -> None:
+        family_balance, family_share = family_balance or {}, family_share or {}
+        asked = [
+            [(q["family"], q["question"].lower(), answer_key(q)) for q in row["questions"]] for row in rows
+        ]
+        wording = Counter((family, question) for row in asked for family, question, _ in row)
+
+        def group(family: str, question: str) -> tuple[str, str]:
+            return (family, question if wording[family, question] >= SMALLEST_GROUP else "")
+
+        answers: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        for family, question, answer in (entry for row in asked for entry in row):
+            answers[group(family, question)][answer] += 1
+
+        def raw(family: str, question: str, answer: str) -> float:
+            counts = answers[group(family, question)]
+            return (counts[answer] / counts.total()) ** -family_balance.get(family, balance)
+
+        self.weights = [np.array([raw(*entry) for entry in row]) for row in asked]
+        mass: Counter[str] = Counter()
+        for row, weights in zip(asked, self.weights, strict=True):
+            for (family, _, _), weight in zip(row, weights, strict=True):
+                mass[family] += weight
+        for row, weights in zip(asked, self.weights, strict=True):
+            weights *= [family_share.get(family, 1.0) / mass[family] for family, _, _ in row]
+        self.mean_total = float(np.mean([weights.sum() for weights in self.weights if len(weights)]))
+
+    def draw(
+        self, frame: int, count: int, rng: np.random.Generator, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws questions of one frame.
+
+        Args:
+            frame: Its index.
+            count: How many (K); a frame with fewer repeats some, with the loss weight shared.
+            rng: Source of randomness.
+            allowed: Mask of the rows that may be drawn; None allows all.
+
+        Returns:
+            Row indices `(count,)` and their loss weights `(count,)`.
+        """
+        weights = self.weights[frame] if allowed is None else np.where(allowed, self.weights[frame], 0.0)
+        candidates = np.flatnonzero(weights)
+        target = weights[candidates] * (count / self.mean_total)
+        if len(candidates) <= count:
+            repeats = np.resize(np.arange(len(candidates)), count)
+            times = np.bincount(repeats, minlength=len(candidates))
+            return candidates[repeats], np.minimum(target / times, LARGEST_LOSS_WEIGHT)[repeats]
+        inclusion = inclusion_probabilities(weights[candidates], count)
+        order = rng.permutation(len(candidates))
+        edges = np.cumsum(inclusion[order])
+        picks = np.searchsorted(edges, rng.random() + np.arange(count), side="right")
+        chosen = order[np.minimum(picks, len(order) - 1)]
+        return candidates[chosen], np.minimum(target[chosen] / inclusion[chosen], LARGEST_LOSS_WEIGHT)
+
+
+def answer_key(question: dict[str, Any]) -> str:
+    """What counts as the same answer for balancing: the decision of a yes/no answer, else the whole text."""
+    answer = question["answer"]
+    decision = answer.split(",")[0].rstrip(".")
+    return decision if decision in ("Yes", "No") and question["family"] != "move_forward" else answer
+
+
+def inclusion_probabilities(weights: np.ndarray, count: int) -> np.ndarray:
+    """Probabilities proportional to the weights, none above 1, that add up to `count`.
+
+    Args:
+        weights: `(n,)`, positive, n > count.
+        count: Rows to draw.
+    """
+    probabilities = np.zeros(len(weights))
+    certain = np.zeros(len(weights), dtype=bool)
+    while True:
+        rest = count - certain.sum()
+        probabilities = np.where(certain, 1.0, weights / weights[~certain].sum() * rest)
+        over = probabilities > 1.0
+        if not over.any():
+            return probabilities
+        certain |= over
+
+
+class FrameBatches:
+    """Batches of frame indices, the same on every machine, from any step on.
+
+    Each epoch is a permutation drawn from (seed, epoch); batches run over the epoch's end, so that none is short. A copy of a
+    frame stands for it: an epoch draws one copy of every frame.
+
+    Args:
+        frame_of_row: `(rows,)` which frame a packed row shows; copies share the number.
+        batch_size: Frames a batch, over all processes.
+        seed: The run's seed.
+    """
+
+    def __init__(self, frame_of_row: np.ndarray, batch_size: int, seed: int) -> None:
+        self.batch_size, self.seed = batch_size, seed
+        order = np.argsort(frame_of_row, kind="stable")
+        self.copies = np.split(order, np.flatnonzero(np.diff(frame_of_row[order])) + 1)
+        self.num_frames = len(self.copies)
+
+    def epoch(self, epoch: int) -> np.ndarray:
+        """Row indices `(num_frames,)` of one epoch, in its order."""
+        rng = np.random.default_rng((self.seed, epoch))
+        picks = [copies[rng.integers(len(copies))] for copies in self.copies]
+        return rng.permutation(np.array(picks))
+
+    def from_step(self, step: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (step, row indices `(batch_size,)`) from a step on, without end."""
+        position = step * self.batch_size
+        epoch, offset = divmod(position, self.num_frames)
+        waiting = self.epoch(epoch)[offset:]
+        while True:
+            while len(waiting) < self.batch_size:
+                epoch += 1
+                waiting = np.concatenate([waiting, self.epoch(epoch)])
+            yield step, waiting[: self.batch_size]
+            waiting = waiting[self.batch_size :]
+            step += 1
