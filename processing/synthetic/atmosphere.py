@@ -55,7 +55,7 @@ class Atmosphere:
         return 0.62 / (1.0 + (depth / 13.0) ** 2) if self.dark else 0.0
 
     def shade(
-        self, rgb: Sequence[float], depth: float, light: float = 1.0, beam: float = 1.0
+        self, rgb: Sequence[float] | np.ndarray, depth: float, light: float = 1.0, beam: float = 1.0
     ) -> tuple[int, int, int]:
         """A daylight colour (0 to 255) as it looks at `depth` metres.
 
@@ -86,7 +86,7 @@ class Atmosphere:
             rows += row
         return skia.ColorFilters.Matrix([*rows, 0, 0, 0, 1, 0])
 
-    def lamp(self, rgb: Sequence[float], depth: float, alpha: float = 1.0) -> int:
+    def lamp(self, rgb: Sequence[float] | np.ndarray, depth: float, alpha: float = 1.0) -> int:
         """The colour of something that shines by itself, as Skia's 32-bit value."""
         clear = self.clarity(depth * 0.6)
         red, green, blue = (
@@ -100,16 +100,16 @@ _SKIES = {
     "clear": ((74, 128, 196), (128, 176, 224), (206, 224, 238)),
     "partly cloudy": ((86, 136, 196), (146, 184, 222), (214, 226, 236)),
     "overcast": ((168, 176, 186), (190, 196, 204), (214, 218, 222)),
-    "rainy": ((126, 134, 144), (152, 160, 168), (178, 184, 190)),
-    "snowy": ((186, 192, 200), (204, 208, 214), (222, 224, 228)),
+    "rainy": ((140, 148, 158), (168, 176, 184), (196, 202, 208)),
+    "snowy": ((160, 166, 174), (178, 182, 190), (198, 201, 206)),
     "foggy": ((188, 194, 200), (198, 204, 208), (206, 210, 214)),
 }
 _DENSITIES = {
     "clear": 0.0012,
     "partly cloudy": 0.0014,
     "overcast": 0.003,
-    "rainy": 0.009,
-    "snowy": 0.010,
+    "rainy": 0.007,
+    "snowy": 0.008,
     "foggy": 0.032,
 }
 _BRIGHTNESS = {
@@ -135,14 +135,16 @@ def make_atmosphere(weather: str, timeofday: str, rng: np.random.Generator) -> A
         glow = np.array([[64, 84, 128], [150, 138, 150], [244, 190, 140]]) * rng.uniform(0.75, 1.0)
         clear_sky = weather in ("clear", "partly cloudy")
         sky = glow if clear_sky else sky * np.array([0.62, 0.62, 0.7])
-        brightness *= rng.uniform(0.34, 0.6)
+        brightness *= rng.uniform(0.5, 0.95)
         tint = np.array([1.06, 0.98, 0.96]) if clear_sky else np.array([0.94, 0.97, 1.05])
         sun *= 0.3
     elif timeofday == "night":
         city = rng.uniform(0.5, 1.6)
         murky = 2.4 if weather in ("overcast", "rainy", "snowy", "foggy") else 1.0
         sky = np.array([[5, 6, 11], [9, 9, 14], [20, 17, 18]]) * city * murky
-        brightness = rng.uniform(0.09, 0.20) * (1.3 if weather == "snowy" else 1.0)
+        brightness = float(np.clip(0.14 * np.exp(rng.normal(0, 0.5)), 0.05, 0.42)) * (
+            1.3 if weather == "snowy" else 1.0
+        )
         tint = np.array([1.15, 0.98, 0.82]) if rng.random() < 0.7 else np.array([0.95, 1.0, 1.08])
         sun = 0.0
     haze = sky[-1] if timeofday != "night" else sky[-1] * 1.1

@@ -32,6 +32,7 @@ _SIGNS = (
 _TRIM = (226, 224, 218)
 _WINDOW = (62, 72, 84)
 _LAMPLIGHT = ((236, 196, 128), (226, 178, 104), (206, 214, 226), (240, 222, 180))
+Metres = float | np.ndarray
 FLOOR = 3.3  # metres from storey to storey
 DEEP = 13.0  # metres from the street front to the back
 
@@ -48,9 +49,7 @@ class _Wall:
         self.depth = float(np.clip(corners[:, 2].mean(), 3.0, None))
         self.nearest = float(corners[:, 2].min())
 
-    def rectangle(
-        self, u1: np.ndarray | float, u2: np.ndarray | float, y1: np.ndarray | float, y2: np.ndarray | float
-    ):
+    def rectangle(self, u1: Metres, u2: Metres, y1: Metres, y2: Metres) -> np.ndarray:
         """Corners ``(..., 4, 3)`` of rectangles on the wall."""
         u = np.stack(np.broadcast_arrays(np.asarray(u1, float), u2, u2, u1), axis=-1)
         y = np.stack(np.broadcast_arrays(np.asarray(y1, float), y1, y2, y2), axis=-1)

@@ -198,7 +198,7 @@ def _noise_tile() -> np.ndarray:
 
 
 def develop(pixels: np.ndarray, dark: bool, rng: np.random.Generator) -> np.ndarray:
-    """What the sensor makes of the light: vignette, colour cast, contrast and noise.
+    """What the sensor makes of the light: vignette, colour cast, saturation, contrast and noise.
 
     Args:
         pixels: uint8 ``(height, width, 3)``.
@@ -212,12 +212,15 @@ def develop(pixels: np.ndarray, dark: bool, rng: np.random.Generator) -> np.ndar
     across = np.linspace(-1, 1, width, dtype=np.float32)
     down = np.linspace(-1, 1, height, dtype=np.float32)
     vignette = 1.0 - rng.uniform(0.05, 0.2) * (across[None, :] ** 2 + down[:, None] ** 2) / 2
-    warm, green = rng.normal(0, 0.03), rng.normal(0, 0.015)
+    warm, green = rng.normal(0.03 if dark else -0.03, 0.03), rng.normal(0 if dark else 0.02, 0.015)
     cast = np.array([1 + warm, 1 + green, 1 - warm], np.float32) * rng.uniform(0.94, 1.08)
     top, left = (int(value) for value in rng.integers(0, 512, 2))
     noise = _noise_tile()[np.arange(top, top + height) % 1024][:, np.arange(left, left + width) % 1024]
     strength = rng.uniform(2.0, 5.5) if dark else rng.uniform(0.8, 2.5)
-    contrast = np.float32(1.0 if dark else rng.uniform(1.0, 1.22))
+    contrast = np.float32(1.0 if dark else rng.uniform(1.05, 1.3))
+    vivid = np.float32(rng.uniform(0.9, 1.4))
     linear = pixels * (vignette[..., None] * cast)
+    gray = linear.mean(axis=2, keepdims=True)
+    linear = gray + (linear - gray) * vivid
     developed = (linear - 112) * contrast + 112 + noise * np.float32(strength)
     return np.clip(developed, 0, 255).astype(np.uint8)

@@ -16,7 +16,7 @@ import skia
 from .atmosphere import Atmosphere
 from .camera import FRAME_HEIGHT, FRAME_WIDTH, NEAR, Camera, clip_near
 
-Colour = Sequence[float]  # red, green, blue from 0 to 255, in daylight
+Colour = Sequence[float] | np.ndarray  # red, green, blue from 0 to 255, in daylight
 GROUND = 0
 OWN_CAR = 254
 SCENERY = 255

@@ -306,8 +306,10 @@ def _frontage(road: Road, side: int, rng: np.random.Generator) -> list[Actor]:
             actors.append(Actor("building", s, d, 0.0, _seed(rng), model, size=(length, height, float(side))))
         if rng.random() < leafy and not road.in_junction(s, 4.0):
             offset = rng.uniform(0.8, max(road.sidewalk - 0.6, 1.2)) if road.sidewalk else rng.uniform(4, 16)
-            size = (rng.uniform(5.5, 11),)
-            actors.append(Actor("tree", float(s), edge + side * offset, 0.0, _seed(rng), size=size))
+            tree = Actor(
+                "tree", float(s), edge + side * offset, 0.0, _seed(rng), size=(rng.uniform(5.5, 11),)
+            )
+            actors.append(tree)
         s += length + (rng.uniform(2.5, 5) if house else rng.exponential(3.0) * (rng.random() < 0.4))
     if road.scene == "residential" and rng.random() < 0.5:
         fence = edge + side * (road.sidewalk + 0.4)

@@ -316,7 +316,8 @@ def _draw_flank(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour, mode
     if abs(placed.camera_across) < hull.width * 0.4:
         return
     side, depth = placed.near_side, placed.depth
-    face = _on_hull(hull, *zip(*hull.profile, strict=True), side)
+    along, up = zip(*hull.profile, strict=True)
+    face = _on_hull(hull, along, up, side)
     painter.polygon(
         placed.world(face),
         rgb,
@@ -328,7 +329,8 @@ def _draw_flank(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour, mode
     sill = _on_hull(hull, (-0.5, 0.5, 0.5, -0.5), (0.0, 0.0, 0.1, 0.1), side)
     painter.polygon(placed.world(sill), _BLACK, depth, 1.0, alpha=0.75)
     for window in hull.side_glass:
-        glass = _on_hull(hull, *zip(*window, strict=True), side)
+        along, up = zip(*window, strict=True)
+        glass = _on_hull(hull, along, up, side)
         painter.polygon(placed.world(glass), _GLASS, depth, 0.95, low_light=0.6)
     if depth > 22 or not hull.side_glass:
         return
