@@ -1,9 +1,9 @@
 """Train a TrafficVLM.
 
 Examples:
-  accelerate launch scripts/train.py --config configs/train/first_light.yaml data.dataset=data/bdd100k_questions
-  python scripts/train.py --config configs/train/tiny.yaml optim.epochs=2 run.output=runs/try
-  python scripts/train.py --config configs/train/small.yaml --print-config
+  accelerate launch scripts/train.py --config configs/train/first_light.yaml
+  data.dataset=data/bdd100k_questions python scripts/train.py --config configs/train/tiny.yaml optim.epochs=2
+  run.output=runs/try python scripts/train.py --config configs/train/small.yaml --print-config
 
 A run that was interrupted goes on when the same command is started again.
 """
@@ -27,6 +27,7 @@ def main() -> int:
         "--config", type=Path, default=Path("configs/train/first_light.yaml"), help="recipe (YAML)"
     )
     parser.add_argument("--print-config", action="store_true", help="print the resolved recipe and stop")
+    parser.add_argument("--pack-only", action="store_true", help="pack the recipe's data set and stop")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the recipe")
     arguments = parser.parse_args()
     try:
@@ -36,10 +37,10 @@ def main() -> int:
             return 0
         # Late, so that --help and a misspelt key do not wait for torch.
         from traffic_vlm.training.checkpoints import StateError
-        from traffic_vlm.training.trainer import Trainer, TrainingError
+        from traffic_vlm.training.trainer import Trainer, TrainingError, pack_recipe
 
         try:
-            print(Trainer(recipe).train())
+            print(pack_recipe(recipe) if arguments.pack_only else Trainer(recipe).train())
         except (StateError, TrainingError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2

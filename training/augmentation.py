@@ -1,7 +1,8 @@
 """Light, colour, blur and noise on batches, on whatever device the batch is.
 
-None of these makes an answer false: hues stay (a red light stays red), the frame stays where it is (moved frames are made in
-moving.py, with their questions asked anew), and a rectangle is only painted over where no label lies.
+None of these makes an answer false: hues stay (a red light stays red), the frame stays where it is (moved
+frames are made in moving.py, with their questions asked anew), and a rectangle is only painted over where no
+label lies.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def _soften(images: torch.Tensor, chosen: torch.Tensor) -> None:
 def erase(
     images: torch.Tensor, free: torch.Tensor, probability: float, generator: torch.Generator
 ) -> torch.Tensor:
-    """Paints a grey rectangle over patches where nothing is labelled (Zhong et al. 2020, kept off the labels).
+    """Paints a grey rectangle over patches where nothing is labelled (Zhong et al. 2020, kept off the
+    labels).
 
     Args:
         images: `(frames, 3, height, width)`; changed in place.

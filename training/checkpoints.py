@@ -48,8 +48,8 @@ def save_state(accelerator: Accelerator, folder: Path, position: dict[str, Any],
         if accelerator.is_main_process:
             shutil.rmtree(part, ignore_errors=True)
         raise StateError(
-            f"{part}: the state of step {position['step']} could not be written ({error}). The states before it are "
-            "intact: free some disk space and start the same command again."
+            f"{part}: the state of step {position['step']} could not be written ({error}). The states before "
+            "it are intact: free some disk space and start the same command again."
         ) from error
 
 
@@ -79,7 +79,8 @@ def load_state(accelerator: Accelerator, folder: Path) -> dict[str, Any] | None:
     except (RuntimeError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise StateError(
-            f"{states[-1]}: does not fit this recipe ({reason}). Give another run.output, or delete the folder to start anew."
+            f"{states[-1]}: does not fit this recipe ({reason}). Give another run.output, or delete the "
+            "folder to start anew."
         ) from error
     return json.loads((states[-1] / "position.json").read_text(encoding="utf-8"))
 

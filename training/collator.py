@@ -24,7 +24,8 @@ class Batch:
     """What one process puts through the network at once.
 
     Attributes:
-        pixel_values: `(frames, 3, height, width)` uint8; the step normalises, which moves a quarter of the bytes.
+        pixel_values: `(frames, 3, height, width)` uint8; the step normalises, which moves a quarter of the
+            bytes.
         input_ids: `(frames * K, length)`, padded on the right: prompt, answer, end.
         labels: The same with everything but answer and end set to -100.
         row_weights: `(frames * K,)` float, weight of a row's answer tokens.
@@ -82,7 +83,8 @@ class Collator:
         ]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text without special tokens; the same few thousand texts come again and again, so they are kept."""
+        """Ids of a text without special tokens; the same few thousand texts come again and again, so they
+        are kept."""
         if text not in self._ids:
             self._ids[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._ids[text]
@@ -147,7 +149,8 @@ class Collator:
 
 
 def box_patches(box: tuple[float, float, float, float], grid: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the patches that a box (xyxy, fractions of the frame) touches; at least one patch."""
+    """Rows and columns of the patches that a box (xyxy, fractions of the frame) touches; at least one
+    patch."""
     (x1, y1, x2, y2), (rows, columns) = box, grid
     top, left = min(int(max(y1, 0.0) * rows), rows - 1), min(int(max(x1, 0.0) * columns), columns - 1)
     bottom, right = min(int(np.ceil(y2 * rows)), rows), min(int(np.ceil(x2 * columns)), columns)
@@ -165,8 +168,8 @@ def evidence_patches(boxes: list[Any], grid: tuple[int, int], flipped: bool) -> 
 def patch_targets(row: dict[str, Any], grid: tuple[int, int], flipped: bool) -> np.ndarray:
     """What stands in each patch, int8 `(patches, len(PATCH_LABELS))` of 1, 0 and -100 (not known).
 
-    A frame without annotated objects knows nothing of objects, a light without a known colour nothing of its colour, a frame
-    without a drivable map nothing of lanes.
+    A frame without annotated objects knows nothing of objects, a light without a known colour nothing of its
+    colour, a frame without a drivable map nothing of lanes.
     """
     targets = np.zeros((*grid, len(PATCH_LABELS)), dtype=np.int8)
     if row["objects"] is None:

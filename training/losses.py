@@ -1,7 +1,7 @@
 """The parts of the training loss, each a sum over the batch with the number it is divided by kept apart.
 
-Dividing by numbers that are summed over all micro-batches and processes is what makes gradient accumulation, several processes and
-different K give the gradient of one big batch.
+Dividing by numbers that are summed over all micro-batches and processes is what makes gradient accumulation,
+several processes and different K give the gradient of one big batch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def answer_loss(
     """
     targets = labels[:, 1:]
     scored = targets != IGNORED
-    # Selected before the softmax: most positions are prompt or padding, and the vocabulary is the widest axis.
+    # Selected before the softmax: most positions are prompt or padding, and the vocabulary is the widest
+    # axis.
     chosen, targets = logits[:, :-1][scored].float(), targets[scored]
     losses = F.cross_entropy(chosen, targets, reduction="none", label_smoothing=label_smoothing)
     if focal_gamma:
@@ -72,8 +73,9 @@ def sigmoid_loss(
         text_embeddings: `(texts, size)`, of unit length.
         scale: Scalar t, the temperature's exponential already taken.
         bias: Scalar b.
-        positive: Whether text i belongs to image i. False for a chunk of texts from another process, all of them negatives:
-            chunks travel round the processes, so that no process ever holds all pairs (section 3.3).
+        positive: Whether text i belongs to image i. False for a chunk of texts from another process, all of
+            them negatives: chunks travel round the processes, so that no process ever holds all pairs
+                (section 3.3).
     """
     logits = image_embeddings @ text_embeddings.T * scale + bias
     signs = -torch.ones_like(logits)

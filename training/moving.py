@@ -1,7 +1,9 @@
-"""A frame seen through a slightly smaller window: the boxes and regions move along and the questions are asked anew.
+"""A frame seen through a slightly smaller window: the boxes and regions move along and the questions are
+asked anew.
 
-The answers of a moved frame come from the same rules as the original's, applied to the moved labels, so that no crop or shift can
-make an answer false. The horizon stays where the rules assume it; left and right move freely.
+The answers of a moved frame come from the same rules as the original's, applied to the moved labels, so that
+no crop or shift can make an answer false. The horizon stays where the rules assume it; left and right move
+freely.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from traffic_vlm.processing.bdd100k.geometry import HORIZON
 from traffic_vlm.processing.bdd100k.scene import Box, Scene, SceneObject
 
 HORIZON_SHIFT = 0.02
-"""Largest move of the horizon, as a fraction of the frame's height: the tolerance of the rules' distance bands."""
+"""Largest move of the horizon, as a fraction of the frame's height: the tolerance of the rules' distance
+bands."""
 
 
 def moved_copy(

@@ -32,7 +32,8 @@ def component_of(name: str) -> str:
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay applies: to matrices and kernels, not to norms, biases, embeddings, positions and gates."""
+    """Whether weight decay applies: to matrices and kernels, not to norms, biases, embeddings, positions and
+    gates."""
     return parameter.ndim >= 2 and "embed" not in name and "position" not in name and "lm_head" not in name
 
 
@@ -44,7 +45,8 @@ def build_optimizer(model: Parameters, recipe: OptimSection) -> torch.optim.Adam
         recipe: Rates and decay.
 
     Returns:
-        Fused AdamW whose groups carry `name` (component and whether it decays) and `scale` (share of the learning rate).
+        Fused AdamW whose groups carry `name` (component and whether it decays) and `scale` (share of the
+        learning rate).
     """
     scales = {"encoder": recipe.encoder_scale, "projector": recipe.projector_scale, "decoder": 1.0}
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
@@ -72,8 +74,8 @@ def rate_scale(progress: float, recipe: OptimSection) -> float:
 
     Args:
         progress: Share of the run that is over, 0 to 1.
-        recipe: `cosine`: linear warm-up, then half a cosine (Loshchilov & Hutter 2017). `wsd`: warm-up, constant, and a linear
-            decay over the last part (Hu et al. 2024, section 4).
+        recipe: `cosine`: linear warm-up, then half a cosine (Loshchilov & Hutter 2017). `wsd`: warm-up,
+            constant, and a linear decay over the last part (Hu et al. 2024, section 4).
     """
     if progress < recipe.warmup:
         return progress / recipe.warmup
@@ -91,7 +93,8 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 class MasterWeights:
-    """float32 copies that the optimiser moves while the network computes in bfloat16 (Micikevicius et al. 2018, section 3.1).
+    """float32 copies that the optimiser moves while the network computes in bfloat16 (Micikevicius et al.
+    2018, section 3.1).
 
     On CPU this is faster than autocast, which casts weights and activations back and forth.
 

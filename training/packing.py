@@ -6,7 +6,8 @@ FOLDER/{split}/rows.jsonl    one line a frame: labels and questions
 FOLDER/{split}/packed.json   size, number of frames, variants, fingerprint of the source: written last
 ```
 
-numpy and the standard library are enough to read it, so a training machine needs neither `datasets` nor pyarrow.
+numpy and the standard library are enough to read it, so a training machine needs neither `datasets` nor
+pyarrow.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class PackedSplit:
 
     Attributes:
         folder: `FOLDER/{split}`.
-        rows: One dict a frame: image_id, source, weather, timeofday, scene, objects, drivable, questions, copy.
+        rows: One dict a frame: image_id, source, weather, timeofday, scene, objects, drivable, questions,
+            copy.
         image_size: `(height, width)` of the frames.
     """
 
@@ -104,7 +106,7 @@ def open_packed(folder: str | Path, split: str) -> PackedSplit:
     packed = PackedSplit(path)
     if len(packed.rows) != len(packed.frames):
         raise DataError(
-            f"{path}: {len(packed.rows)} rows for {len(packed.frames)} frames. Delete the folder and pack again."
+            f"{path}: {len(packed.rows)} rows for {len(packed.frames)} frames. Delete it and pack again."
         )
     return packed
 

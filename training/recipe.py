@@ -1,7 +1,7 @@
 """A training recipe: one YAML file, typed and checked, with `key=value` overrides.
 
-A recipe has five sections (`model`, `data`, `loss`, `optim`, `run`). Unknown or misspelt keys are refused with the nearest
-right name, values are converted to the type that the section declares.
+A recipe has five sections (`model`, `data`, `loss`, `optim`, `run`). Unknown or misspelt keys are refused
+with the nearest right name, values are converted to the type that the section declares.
 """
 
 from __future__ import annotations
@@ -43,21 +43,23 @@ class DataSection:
     """What it is trained on.
 
     Attributes:
-        dataset: Data set folder made by scripts/build_dataset.py, or a folder that `pack_dataset` made of one.
+        dataset: Data set folder made by scripts/build_dataset.py, or a folder that `pack_dataset` made of
+            one.
         packed: Where the packed frames go; None puts them beside the data set.
         questions_per_image: Questions asked of each frame in a step (K).
-        variants: Shifted and zoomed copies of every training frame beside the original, their questions asked anew of the
-            moved scene so that no answer turns false.
+        variants: Shifted and zoomed copies of every training frame beside the original, their questions
+            asked anew of the moved scene so that no answer turns false.
         max_zoom: Largest share of width or height that such a copy cuts away, 0 to 0.5.
         mirror: Probability that a frame is mirrored, its words with it.
-        photometric: Strength of the light, colour, blur and noise changes; 0 switches them off, 1 is the usual.
+        photometric: Strength of the light, colour, blur and noise changes; 0 switches them off, 1 is the
+            usual.
         erase: Probability that a small rectangle without evidence is painted over.
-        balance: Exponent a of the weight (1 / frequency of the answer in its group) ** a by which questions are drawn:
-            0 keeps the natural mix, 1 draws all answers of a group equally often.
+        balance: Exponent a of the weight (1 / frequency of the answer in its group) ** a by which questions
+            are drawn: 0 keeps the natural mix, 1 draws all answers of a group equally often.
         family_balance: Other exponents for single families.
         family_share: Relative share of single families; 1 for those not named.
-        max_row_tokens: Rows longer than this are asked only in every `long_every`-th batch, so that a few long answers do not
-            pad all short ones.
+        max_row_tokens: Rows longer than this are asked only in every `long_every`-th batch, so that a few
+            long answers do not pad all short ones.
         long_every: See `max_row_tokens`.
         limit_frames: Use only so many training frames; None uses all.
         workers: Loader processes.
@@ -87,10 +89,10 @@ class LossSection:
     Attributes:
         label_smoothing: Share of the target probability spread over the vocabulary.
         focal_gamma: Focal exponent on answer tokens (Lin et al. 2017, eq. 4); 0 is plain cross-entropy.
-        patch_weight: Weight of the patch loss (binary cross-entropy averaged over labels and patches, hence the large number).
+        patch_weight: Weight of the patch loss (binary cross-entropy averaged over labels and patches, hence
+            the large number).
         grounding_weight: Weight of the grounding loss at the start of training.
         grounding_final: Weight of the grounding loss at the end; it moves linearly between the two.
-        consistency_weight: Weight of the agreement between a question and its opposite in the same batch.
     """
 
     label_smoothing: float = 0.0
@@ -98,7 +100,6 @@ class LossSection:
     patch_weight: float = 30.0
     grounding_weight: float = 0.1
     grounding_final: float = 0.1
-    consistency_weight: float = 0.0
 
 
 @dataclass
@@ -107,10 +108,12 @@ class OptimSection:
 
     Attributes:
         batch_size: Frames a step over all processes and accumulated micro-batches.
-        micro_batch_size: Frames a process puts through the network at once; None is `batch_size` over the processes.
+        micro_batch_size: Frames a process puts through the network at once; None is `batch_size` over the
+            processes.
         epochs: Passes over the training frames.
-        max_minutes: Planned length in minutes; where given, the schedule follows the clock instead of the step count, so
-            that a run ends on time on any machine. Not exactly repeatable; None follows the steps.
+        max_minutes: Planned length in minutes; where given, the schedule follows the clock instead of the
+            step count, so that a run ends on time on any machine. Not exactly repeatable; None follows the
+            steps.
         learning_rate: Peak rate of the decoder, in 1/step.
         encoder_scale: The encoder's rate as a share of `learning_rate`.
         projector_scale: The projector's and the cross-attention gates' rate likewise.
@@ -122,8 +125,10 @@ class OptimSection:
         min_scale: Rate at the end as a share of the peak.
         clip: Largest gradient norm.
         ema: Decay of the averaged weights a step; 0 keeps none.
-        compile: Whether the network goes through torch.compile; pays on a GPU, not on the CPU that was measured.
-        attention: Attention backend for training. `eager` is twice as fast as `sdpa` in the backward pass on CPU.
+        compile: Whether the network goes through torch.compile; pays on a GPU, not on the CPU that was
+            measured.
+        attention: Attention backend for training. `eager` is twice as fast as `sdpa` in the backward pass on
+            CPU.
     """
 
     batch_size: int = 48
@@ -152,15 +157,16 @@ class RunSection:
     Attributes:
         output: Run folder: states, best and last checkpoint, logs, resolved recipe.
         seed: Seed of everything random in the run.
-        precision: `no`, `bf16`, `fp16` (autocast), or `bf16_masters` (all of the network in bfloat16, float32 copies for the
-            optimiser): the fastest on CPU.
+        precision: `no`, `bf16`, `fp16` (autocast), or `bf16_masters` (all of the network in bfloat16,
+            float32 copies for the optimiser): the fastest on CPU.
         validate_split: Split for the tables during training; never the validation frames.
         validate_every: Steps between tables; 0 makes one at the end only.
         validate_frames: Frames of that split used during training; None uses all.
         save_every: Steps between saved states.
         patience: Tables without a better `metric` before training stops; 0 never stops early.
         metric: Column of the summary that decides which checkpoint is best.
-        trackers: Where the curves go: any of `tensorboard`, `wandb`, `trackio`; a JSONL file is always written.
+        trackers: Where the curves go: any of `tensorboard`, `wandb`, `trackio`; a JSONL file is always
+            written.
         log_every: Steps between lines in the curves.
     """
 
@@ -277,7 +283,8 @@ def _build(section: type, values: dict[str, Any], prefix: str) -> Any:
 
 
 def _convert(kind: Any, value: Any, name: str) -> Any:
-    """Converts a YAML value to a declared type; YAML reads 1e-3 as text, which is why numbers pass through float()."""
+    """Converts a YAML value to a declared type; YAML reads 1e-3 as text, which is why numbers pass through
+    float()."""
     options = (
         [k for k in typing.get_args(kind) if k is not type(None)]
         if type(None) in typing.get_args(kind)

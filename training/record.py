@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from traffic_vlm.evaluation.metrics import format_table
 from traffic_vlm.processing.image_processing_traffic_vlm import TrafficVLMImageProcessor
+from traffic_vlm.processing.pipeline_traffic_vlm import save_checkpoint
 from traffic_vlm.processing.processing_traffic_vlm import TrafficVLMProcessor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -36,7 +37,8 @@ def write_record(
 
     Args:
         folder: Where; made anew.
-        model: The network with the weights to ship; saved in bfloat16, which has float32's range in half the bytes.
+        model: The network with the weights to ship; saved in bfloat16, which has float32's range in half the
+            bytes.
         tokenizer: Its tokenizer.
         recipe: The resolved recipe.
         position: Step and seconds of training.
@@ -48,11 +50,11 @@ def write_record(
     height, width = model.config.vision_config.image_size
     image_processor = TrafficVLMImageProcessor(size={"height": height, "width": width})
     placeholders = model.config.vision_config.num_patches if model.config.uses_prefix else 0
-    weights = {name: _half(value) for name, value in model.state_dict().items()}
-    model.config.dtype = torch.bfloat16
-    model.save_pretrained(folder, state_dict=weights)
-    model.config.dtype = torch.float32
-    TrafficVLMProcessor(image_processor, tokenizer, image_seq_length=placeholders).save_pretrained(folder)
+    processor = TrafficVLMProcessor(image_processor, tokenizer, image_seq_length=placeholders)
+    weights = {name: value.detach().to(torch.bfloat16) for name, value in model.state_dict().items()}
+    trained_as, model.config.dtype = model.config.dtype, torch.bfloat16
+    save_checkpoint(folder, model, processor, state_dict=weights)
+    model.config.dtype = trained_as
     record = folder / "training"
     record.mkdir(exist_ok=True)
     (record / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
@@ -72,10 +74,6 @@ def write_record(
     (record / "table.md").write_text(format_table(table) + "\n", encoding="utf-8")
     if (run / "log.jsonl").is_file():
         shutil.copyfile(run / "log.jsonl", record / "log.jsonl")
-
-
-def _half(value: torch.Tensor) -> torch.Tensor:
-    return value.detach().to(torch.bfloat16) if value.is_floating_point() else value
 
 
 def versions() -> dict[str, str]:

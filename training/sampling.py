@@ -1,7 +1,7 @@
 """Which frames and which questions a step sees.
 
-Everything random here is a function of (seed, epoch, frame), never of a generator that runs along: a resumed run and a run
-with other loader processes draw exactly the same.
+Everything random here is a function of (seed, epoch, frame), never of a generator that runs along: a resumed
+run and a run with other loader processes draw exactly the same.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ LARGEST_LOSS_WEIGHT = 4.0
 class QuestionWeights:
     """Draws K questions of a frame so that answers and families are balanced over the data set.
 
-    A row of family f whose answer has frequency p in its group (the rows of f asked in the same words) has the weight
-    `share[f] / mass[f] * p ** -balance[f]`, where `mass[f]` normalises the family to its share. K rows of a frame are drawn
-    by systematic sampling with probabilities proportional to the weights (Madow 1949), so that K is fixed and no row comes
-    twice. What the fixed K distorts, such as a rare answer that would have to be drawn more than once, goes into a loss weight:
-    weight over inclusion probability, cut at 4.
+    A row of family f whose answer has frequency p in its group (the rows of f asked in the same words) has
+    the weight `share[f] / mass[f] * p ** -balance[f]`, where `mass[f]` normalises the family to its share. K
+    rows of a frame are drawn by systematic sampling with probabilities proportional to the weights (Madow
+    1949), so that K is fixed and no row comes twice. What the fixed K distorts, such as a rare answer that
+    would have to be drawn more than once, goes into a loss weight: weight over inclusion probability, cut at
+        4.
 
     Args:
         rows: The frames' rows; each holds `questions`.
@@ -123,7 +124,8 @@ def inclusion_probabilities(weights: np.ndarray, count: int) -> np.ndarray:
 class FrameBatches:
     """Batches of frame indices, the same on every machine, from any step on.
 
-    Each epoch is a permutation drawn from (seed, epoch); batches run over the epoch's end, so that none is short. A copy of a
+    Each epoch is a permutation drawn from (seed, epoch); batches run over the epoch's end, so that none is
+    short. A copy of a
     frame stands for it: an epoch draws one copy of every frame.
 
     Args:

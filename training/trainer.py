@@ -1,7 +1,8 @@
 """The training loop: frames in, a checkpoint out, resumable at any step.
 
-Everything random in step s is drawn from (seed, s): which frames, which questions, how they are changed, which units drop out. A
-run that was killed goes on from its last complete state and ends with the weights it would have had.
+Everything random in step s is drawn from (seed, s): which frames, which questions, how they are changed,
+which units drop out. A run that was killed goes on from its last complete state and ends with the weights it
+would have had.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ from .sampling import FrameBatches, QuestionWeights
 from .validation import validate
 
 RARE = 0.03
-"""Assumed share of patches that a label touches: the patch head starts from this answer (Lin et al. 2017, section 4.1)."""
+"""Assumed share of patches that a label touches: the patch head starts from this answer (Lin et al. 2017,
+section 4.1)."""
 
 
 class TrainingError(RuntimeError):
@@ -97,7 +99,8 @@ class Trainer:
         set_seed(recipe.run.seed)
         self.output.mkdir(parents=True, exist_ok=True)
         config = read_model_config(recipe)
-        self.packed = prepare_data(recipe, tuple(config.vision_config.image_size), self.accelerator)
+        with self.accelerator.main_process_first():
+            self.packed = pack_recipe(recipe)
         self.split = open_packed(self.packed, "train")
         self.tokenizer = prepare_tokenizer(recipe, self.split, self.output)
         config.text_config.vocab_size = math.ceil(len(self.tokenizer) / 64) * 64
@@ -120,15 +123,8 @@ class Trainer:
         names = [row["image_id"] for row in self.split.rows]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
         frame_of_row = np.array([numbers[name] for name in names])
-        if self.recipe.data.limit_frames:
-            kept = np.flatnonzero(frame_of_row < self.recipe.data.limit_frames)
-            if len(kept) != np.count_nonzero(frame_of_row < self.recipe.data.limit_frames) or kept[
-                -1
-            ] + 1 != len(kept):
-                raise RecipeError(
-                    "data.limit_frames needs a packed split whose copies stand together; pack it again."
-                )
-            frame_of_row = frame_of_row[kept]
+        if self.recipe.data.limit_frames:  # copies stand together, so that these are the file's first rows
+            frame_of_row = frame_of_row[frame_of_row < self.recipe.data.limit_frames]
         return FrameBatches(frame_of_row, self.recipe.optim.batch_size, self.recipe.run.seed)
 
     def train(self) -> Path:
@@ -239,7 +235,8 @@ class Trainer:
             last = number == len(micro_batches) - 1
             with self.accelerator.accumulate() if last else self.accelerator.no_sync(self.model):
                 losses = self._losses(batch, generator) / divisors
-                # Processes average their gradients; the divisors are sums over all of them, so the mean is undone here.
+                # Processes average their gradients; the divisors are sums over all of them, so the mean is
+                # undone here.
                 loss = (losses * self._weights(losses)).sum() * self.accelerator.num_processes
                 self.accelerator.backward(loss)
             parts += losses.detach()
@@ -250,9 +247,10 @@ class Trainer:
         values = {"answers": parts[0], "patches": parts[1], "grounding": parts[2], "gradient_norm": norm}
         values = {name: float(value) for name, value in values.items()}
         if not all(math.isfinite(value) for value in values.values()):
+            broken = ", ".join(name for name, value in values.items() if not math.isfinite(value))
             raise TrainingError(
-                f"step {step}: {', '.join(name for name, value in values.items() if not math.isfinite(value))} is not a finite "
-                f"number. The last good state is in {self.output / 'states'}; a lower optim.learning_rate or optim.clip helps."
+                f"step {step}: {broken} is not a finite number. The last good state is in "
+                f"{self.output / 'states'}; a lower optim.learning_rate or optim.clip helps."
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -351,7 +349,8 @@ class Trainer:
         return self.output / "last"
 
     def _export(self, folder: Path, table: list[dict[str, Any]], summary: dict[str, float]) -> None:
-        """Writes a loadable checkpoint with its training record, half precision, beside its place and renamed."""
+        """Writes a loadable checkpoint with its training record, half precision, beside its place and
+        renamed."""
         if not self.accelerator.is_main_process:
             return
         part = folder.with_name(folder.name + ".part")
@@ -445,20 +444,22 @@ def read_model_config(recipe: Recipe) -> TrafficVLMConfig:
     return config
 
 
-def prepare_data(recipe: Recipe, image_size: tuple[int, int], accelerator: Accelerator) -> Path:
-    """Packs what is not packed yet and returns the packed folder."""
-    data = recipe.data
-    splits = ("train", recipe.run.validate_split)
+def pack_recipe(recipe: Recipe) -> Path:
+    """Packs the splits of a recipe that are not packed yet.
+
+    Returns:
+        The packed folder: the data set itself where it is one already.
+    """
+    data, splits = recipe.data, ("train", recipe.run.validate_split)
     if all(is_packed(data.dataset, split) for split in splits):
         return Path(data.dataset)
-    name = f"packed-{image_size[1]}x{image_size[0]}" + (f"-v{data.variants}" if data.variants else "")
+    height, width = read_model_config(recipe).vision_config.image_size
+    name = f"packed-{width}x{height}" + (f"-v{data.variants}" if data.variants else "")
     folder = Path(data.packed) if data.packed else Path(data.dataset) / name
-    if accelerator.is_main_process:
-        for split in splits:
-            if not is_packed(folder, split):
-                variants = data.variants if split == "train" else 0
-                pack_split(data.dataset, split, folder, image_size, variants, data.max_zoom, recipe.run.seed)
-    accelerator.wait_for_everyone()
+    for split in splits:
+        if not is_packed(folder, split):
+            variants = data.variants if split == "train" else 0
+            pack_split(data.dataset, split, folder, (height, width), variants, data.max_zoom, recipe.run.seed)
     return folder
 
 

@@ -84,8 +84,8 @@ def validate(
     """Table by family and its summary.
 
     Returns:
-        The rows of `family_table`, with the shuffled-picture columns, and the means over families that have both answers:
-        accuracy, balanced_accuracy, and gain over shuffled pictures.
+        The rows of `family_table`, with the shuffled-picture columns, and the means over families that have
+        both answers: accuracy, balanced_accuracy, and gain over shuffled pictures.
     """
     arguments = {"families": families, "show_progress": show_progress}
     own = predict(model, tokenizer, split, frames, **arguments)

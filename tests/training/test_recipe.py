@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from traffic_vlm.training.recipe import RecipeError, dump_recipe, load_recipe
+from traffic_vlm.training.trainer import read_model_config
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted((ROOT / "configs" / "train").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_are_complete(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert read_model_config(load_recipe(path)).vision_config.num_patches > 0
+
+
+def test_misspelt_key_names_the_right_one(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("optim: {learning_rat: 1}", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"optim\.learning_rat: did you mean optim\.learning_rate\?"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.epochs=soon", "optim.epochs is 'soon': expected float"),
+        ("optim.batch_size=2.5", "optim.batch_size is 2.5: expected int"),
+        ("run.precision=int3", "run.precision"),
+        ("learning_rate=1", "section.key=value"),
+        ("optim.epochs=0", "must be above 0"),
+        ("data.max_zoom=0.9", "between 0 and 0.5"),
+        ("optim.compile=3", "expected bool"),
+    ],
+)
+def test_bad_overrides_are_refused(override, message):
+    with pytest.raises(RecipeError, match=message.replace("(", r"\(")):
+        load_recipe(ROOT / "configs" / "train" / "tiny.yaml", [override])
+
+
+def test_values_keep_their_types():
+    recipe = load_recipe(
+        ROOT / "configs" / "train" / "tiny.yaml",
+        [
+            "optim.learning_rate=5e-4",
+            "run.precision=no",
+            "optim.max_minutes=null",
+            "run.trackers=[tensorboard]",
+        ],
+    )
+    assert recipe.optim.learning_rate == 5e-4
+    assert recipe.run.precision == "no"
+    assert recipe.optim.max_minutes is None
+    assert recipe.run.trackers == ["tensorboard"]
+
+
+def test_a_written_recipe_reads_back_the_same(tmp_path):
+    recipe = load_recipe(ROOT / "configs" / "train" / "first_light.yaml", ["run.seed=3"])
+    path = tmp_path / "r.yaml"
+    path.write_text(dump_recipe(recipe), encoding="utf-8")
+    assert load_recipe(path) == recipe
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))["run"]["seed"] == 3
+
+
+def test_missing_and_broken_files_are_named(tmp_path):
+    with pytest.raises(RecipeError, match=r"nowhere\.yaml: no such recipe"):
+        load_recipe(tmp_path / "nowhere.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"broken\.yaml: not readable as YAML"):
+        load_recipe(broken)

@@ -1,0 +1,91 @@
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from traffic_vlm.training.sampling import (
+    LARGEST_LOSS_WEIGHT,
+    FrameBatches,
+    QuestionWeights,
+    inclusion_probabilities,
+)
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=5, max_size=40), st.integers(1, 4))
+def test_inclusion_probabilities_add_up_and_follow_the_weights(weights, count):
+    weights = np.array(weights)
+    probabilities = inclusion_probabilities(weights, count)
+    assert np.isclose(probabilities.sum(), count)
+    assert (probabilities <= 1 + 1e-9).all()
+    free = probabilities < 1
+    ratios = probabilities[free] / weights[free]
+    assert np.allclose(ratios, ratios[0]) if free.any() else True
+
+
+def rows_with(answers):
+    return [
+        {"questions": [{"family": "a", "question": "Is it?", "answer": answer}, *other_questions()]}
+        for answer in answers
+    ]
+
+
+def other_questions():
+    return [{"family": "b", "question": f"What {i}?", "answer": str(i)} for i in range(6)]
+
+
+def test_full_balance_gives_both_answers_the_same_weight():
+    rows = rows_with(["Yes."] * 28 + ["No."] * 12)
+    weights = QuestionWeights(rows, balance=1.0)
+    rng = np.random.default_rng(0)
+    total = Counter()
+    for _ in range(200):
+        for frame, row in enumerate(rows):
+            chosen, loss_weights = weights.draw(frame, 3, rng)
+            for question, weight in zip(chosen, loss_weights, strict=True):
+                if question == 0:
+                    total[row["questions"][0]["answer"]] += weight
+    assert abs(total["Yes."] / total["No."] - 1) < 0.1
+
+
+def test_no_balance_keeps_the_natural_mix():
+    rows = rows_with(["Yes."] * 90 + ["No."] * 10)
+    weights = QuestionWeights(rows, balance=0.0)
+    assert np.isclose(weights.weights[0][0], weights.weights[99][0])
+
+
+def test_a_rare_answer_counts_for_no_more_than_the_cut():
+    rows = rows_with(["Yes."] * 99 + ["No."])
+    _, loss_weights = QuestionWeights(rows, balance=1.0).draw(99, 3, np.random.default_rng(0))
+    assert loss_weights.max() == LARGEST_LOSS_WEIGHT
+
+
+def test_no_question_comes_twice_when_there_are_enough():
+    rows = rows_with(["Yes.", "No."])
+    weights = QuestionWeights(rows)
+    for seed in range(50):
+        chosen, _ = weights.draw(0, 5, np.random.default_rng(seed))
+        assert len(set(chosen.tolist())) == 5
+
+
+def test_a_frame_with_few_questions_repeats_them_and_shares_their_weight():
+    weights = QuestionWeights(rows_with(["Yes.", "No."]))
+    allowed = np.array([True, True, False, False, False, False, False])
+    chosen, loss_weights = weights.draw(0, 4, np.random.default_rng(0), allowed)
+    assert Counter(chosen.tolist()) == {0: 2, 1: 2}
+    assert (loss_weights > 0).all()
+
+
+def test_batches_go_on_from_any_step():
+    batches = FrameBatches(np.repeat(np.arange(7), 3), batch_size=4, seed=1)
+    whole = [indices for _, indices in islice(batches.from_step(0), 12)]
+    for start in (1, 5, 11):
+        resumed = [indices for _, indices in islice(batches.from_step(start), 12 - start)]
+        assert all((a == b).all() for a, b in zip(whole[start:], resumed, strict=True))
+
+
+def test_an_epoch_shows_each_frame_once_in_one_of_its_copies():
+    batches = FrameBatches(np.repeat(np.arange(5), 3), batch_size=5, seed=0)
+    epochs = [batches.epoch(number) for number in range(20)]
+    assert all(sorted((epoch // 3).tolist()) == [0, 1, 2, 3, 4] for epoch in epochs)
+    assert {int(row) for epoch in epochs for row in epoch} == set(range(15))

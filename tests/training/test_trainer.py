@@ -1,0 +1,263 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from traffic_vlm.processing.bdd100k.scene import CATEGORIES
+from traffic_vlm.training.collator import IGNORED, PATCH_LABELS, Collator, box_patches, patch_targets
+from traffic_vlm.training.moving import draw_window, moved_copy, scene_of
+from traffic_vlm.training.packing import DataError, open_packed, pack_split
+from traffic_vlm.training.recipe import RecipeError
+from traffic_vlm.training.trainer import Trainer, pack_recipe, spell_out
+from traffic_vlm.training.validation import predict
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def steps(recipe, count):
+    """Runs some steps of a new trainer and returns it with its loss parts."""
+    trainer = Trainer(recipe)
+    loader = iter(trainer._loader(0))
+    values = []
+    for _ in range(count):
+        values.append(trainer._step(next(loader)))
+        trainer.position["step"] += 1
+    return trainer, values
+
+
+def gradients(trainer, micro_batches):
+    """Gradients of one step, before the optimiser moves anything."""
+    kept = {}
+    trainer.optimizer.step = lambda: kept.update(
+        {name: p.grad.clone() for name, p in trainer.network.named_parameters() if p.grad is not None}
+    )
+    trainer._step(micro_batches)
+    return kept
+
+
+@pytest.mark.parametrize("micro", [1, 3, 8])
+def test_micro_batches_give_the_gradient_of_one_batch(make_recipe, micro):
+    whole = Trainer(make_recipe("run.precision=no", "optim.clip=1e9", output="a"))
+    parts = Trainer(
+        make_recipe("run.precision=no", "optim.clip=1e9", f"optim.micro_batch_size={micro}", output="a")
+    )
+    one, several = (gradients(t, next(iter(t._loader(0)))) for t in (whole, parts))
+    assert one.keys() == several.keys()
+    for name in one:
+        torch.testing.assert_close(several[name], one[name], rtol=2e-4, atol=2e-6)
+
+
+def test_training_frames_are_known_by_heart(make_recipe):
+    recipe = make_recipe(
+        "data.limit_frames=12", "optim.batch_size=12", "optim.epochs=160", "optim.ema=0", "data.balance=0"
+    )
+    trainer, values = steps(recipe, 160)
+    assert values[-1]["answers"] < 0.1 * values[0]["answers"]
+    split = open_packed(trainer.packed, "train")
+    trainer.network.eval()
+    answers = predict(
+        trainer.network, trainer.tokenizer, split, list(range(12)), families={"move_forward", "count_car"}
+    )
+    right = np.mean([row["answer"] == row["prediction"] for row in answers])
+    swapped = predict(
+        trainer.network,
+        trainer.tokenizer,
+        split,
+        list(range(12)),
+        shift=1,
+        families={"move_forward", "count_car"},
+    )
+    right_swapped = np.mean([row["answer"] == row["prediction"] for row in swapped])
+    assert right >= 0.9
+    assert right_swapped <= right - 0.2  # the answers come from the pictures, not from the questions
+
+
+def test_a_resumed_run_ends_with_the_same_bits(make_recipe):
+    options = ("optim.epochs=1.5", "data.photometric=1", "data.mirror=0.5", "data.erase=0.3")
+    whole = Trainer(make_recipe(*options, output="whole"))
+    last = whole.train()
+    recipe = make_recipe(*options, "run.save_every=2", output="stopped")
+    stopped = Trainer(recipe)
+    step = stopped._step
+
+    def step_and_stop(batches):
+        if stopped.position["step"] == 2:
+            stopped.stop_requested = True  # what SIGTERM sets
+        return step(batches)
+
+    stopped._step = step_and_stop
+    stopped.train()
+    assert 0 < stopped.position["step"] < whole.position["step"]
+    assert not (Path(recipe.run.output) / "last").exists()
+    again = Trainer(recipe)
+    resumed = again.train()
+    assert again.position["step"] == whole.position["step"]
+    first, second = (load_file(folder / "model.safetensors") for folder in (last, resumed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    for name, weight in whole.masters.state_dict().items():
+        assert torch.equal(weight, again.masters.state_dict()[name])
+
+
+def test_a_half_written_state_is_never_read(make_recipe):
+    recipe = make_recipe("optim.epochs=0.5", output="half")
+    Trainer(recipe).train()
+    states = Path(recipe.run.output) / "states"
+    newest = max(states.iterdir())
+    (states / "step-9999999").mkdir()  # a state without position.json: the machine died while it was written
+    (states / "step-9999998.part").mkdir()
+    trainer = Trainer(recipe)
+    trainer.train()
+    assert (
+        trainer.position["step"] == json.loads((newest / "position.json").read_text(encoding="utf-8"))["step"]
+    )
+
+
+def test_two_processes_follow_the_curve_of_one(make_recipe, tmp_path):
+    options = ("optim.epochs=1", "run.precision=no", "optim.ema=0", "run.validate_frames=1")
+    curves = []
+    for config, name in (("cpu", "one"), ("cpu_two", "two")):
+        recipe = make_recipe(*options, output=name)
+        pack_recipe(recipe)
+        overrides = [*options, f"data.dataset={recipe.data.dataset}", f"run.output={recipe.run.output}"]
+        command = [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--config_file",
+            f"configs/launch/{config}.yaml",
+        ]
+        command += [
+            "scripts/train.py",
+            "--config",
+            str(tmp_path / "recipe.yaml"),
+            "run.validate_split=val",
+            *overrides,
+        ]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        result = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+        )
+        assert result.returncode == 0, result.stderr[-2000:]
+        lines = (Path(recipe.run.output) / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        curves.append([entry["answers"] for entry in map(json.loads, lines) if entry["kind"] == "step"])
+    assert len(curves[0]) >= 4
+    np.testing.assert_allclose(curves[0], curves[1], rtol=2e-3)
+
+
+def test_moved_copies_keep_boxes_on_their_things(questions):
+    from datasets import load_dataset
+
+    row = load_dataset(str(questions), split="train")[0]
+    image = row.pop("image")
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        window = draw_window(0.3, np.random.default_rng(seed))
+        picture, moved = moved_copy(image, row, 0.3, rng)
+        assert abs(picture.width / image.width - (window[2] - window[0])) < 0.01
+        original = {tuple(thing["box"]): thing for thing in row["objects"]}
+        for thing in moved["objects"]:
+            x1, y1, x2, y2 = thing["box"]
+            assert 0 <= x1 < x2 <= 1
+            assert 0 <= y1 < y2 <= 1
+            width, height = window[2] - window[0], window[3] - window[1]
+            back = (
+                window[0] + x1 * width,
+                window[1] + y1 * height,
+                window[0] + x2 * width,
+                window[1] + y2 * height,
+            )
+            inside = [
+                box
+                for box, other in original.items()
+                if other["category"] == thing["category"]
+                and all(
+                    abs(max(lo, min(hi, b)) - v) < 1e-6
+                    for b, v, lo, hi in zip(box, back, window[:2] * 2, window[2:] * 2, strict=True)
+                )
+            ]
+            assert inside
+        assert scene_of(moved).image_id == row["image_id"]
+
+
+def test_unknown_labels_stay_unknown_in_patches():
+    row = {"objects": None, "drivable": None}
+    assert (patch_targets(row, (3, 4), False) == IGNORED).all()
+    light = {"category": "traffic light", "box": [0.0, 0.0, 0.2, 0.3], "light": None}
+    targets = patch_targets({"objects": [light], "drivable": None}, (3, 4), False)
+    assert targets[0, CATEGORIES.index("traffic light")] == 1
+    assert targets[0, PATCH_LABELS.index("red light")] == IGNORED
+    assert targets[1, PATCH_LABELS.index("red light")] == 0
+    assert (targets[:, PATCH_LABELS.index("direct lane") :] == IGNORED).all()
+
+
+def test_mirrored_targets_are_the_targets_mirrored():
+    thing = {"category": "car", "box": [0.05, 0.4, 0.3, 0.9], "light": None}
+    row = {"objects": [thing], "drivable": None}
+    grid = (5, 8)
+    straight, mirrored = (patch_targets(row, grid, flipped).reshape(*grid, -1) for flipped in (False, True))
+    assert (straight[:, ::-1] == mirrored).all()
+    assert box_patches((0.0, 0.0, 1.0, 1.0), grid) == (slice(0, 5), slice(0, 8))
+
+
+def test_mirrored_questions_change_sides(make_recipe):
+    trainer = Trainer(make_recipe("data.mirror=1", output="mirror"))
+    loader = trainer._loader(0)
+    collator: Collator = loader.dataset.collator
+    question = {"question": "Is the left lane clear?", "answer": "Yes, it is clear.", "evidence": []}
+    prompt, _ = collator._sequence(question, flipped=True)
+    assert trainer.tokenizer.decode(prompt[1:]) == "Is the right lane clear?\n"
+
+
+def test_packing_writes_all_or_nothing(questions, tmp_path):
+    assert pack_split(questions, "val", tmp_path, (48, 80), variants=1) == 2 * len(
+        open_source(questions, "val")
+    )
+    packed = open_packed(tmp_path, "val")
+    assert packed.frames.shape[1:] == (48, 80, 3)
+    assert [row["copy"] for row in packed.rows][:4] == [0, 1, 0, 1]
+    with pytest.raises(DataError, match="no packed split here"):
+        open_packed(tmp_path, "train")
+    with pytest.raises(DataError, match="no such data set"):
+        pack_split(tmp_path / "nowhere", "train", tmp_path, (48, 80))
+
+
+def open_source(questions, split):
+    from datasets import load_dataset
+
+    return load_dataset(str(questions), split=split)
+
+
+def test_unknown_family_in_a_recipe_is_refused():
+    with pytest.raises(RecipeError, match="'presense' is neither a family nor a group"):
+        spell_out({"presense": 1.0})
+    shares = spell_out({"lane_clear": 3.0, "lane_clear_mine": 5.0}, divide=True)
+    assert shares == {"lane_clear_left": 1.0, "lane_clear_mine": 5.0, "lane_clear_right": 1.0}
+
+
+def test_exported_checkpoint_answers_in_a_process_without_the_source(make_recipe, tmp_path):
+    recipe = make_recipe("optim.epochs=0.5", output="export")
+    folder = Trainer(recipe).train()
+    Image.new("RGB", (64, 36), "gray").save(tmp_path / "frame.png")
+    code = (
+        "import sys; sys.modules['traffic_vlm'] = None\n"
+        "from transformers import AutoModelForImageTextToText as M, AutoProcessor as P\n"
+        f"m = M.from_pretrained({str(folder)!r}, trust_remote_code=True); p = P.from_pretrained({str(folder)!r}, trust_remote_code=True)\n"
+        f"i = p(images=[{str(tmp_path / 'frame.png')!r}], text=['Is the left lane clear?'], return_tensors='pt').to(m.dtype)\n"
+        "print(p.post_process_image_text_to_text(m.generate(**i, max_new_tokens=4), skip_prompt=True))"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.strip().startswith("[")
+    record = json.loads((folder / "training" / "record.json").read_text(encoding="utf-8"))
+    assert record["parameters"] > 0
+    assert record["versions"]["torch"]
