@@ -172,7 +172,7 @@ class TrafficVLMImageProcessor(BaseImageProcessor):
     Args:
         do_resize: Whether to resize, defaults to True.
         size: `{"height": ..., "width": ...}` in pixels, defaults to 160 x 288.
-        resample: Pillow's filter, defaults to bicubic. Pillow widens it when it shrinks, so nothing aliases.
+        resample: Pillow's filter, defaults to bilinear. Pillow widens it when it shrinks: nothing aliases.
         do_rescale: Whether to multiply by `rescale_factor`, defaults to True.
         rescale_factor: Defaults to 1 / 255.
         do_normalize: Whether to subtract the mean and divide by the standard deviation, defaults to True.
@@ -187,7 +187,7 @@ class TrafficVLMImageProcessor(BaseImageProcessor):
         self,
         do_resize: bool = True,
         size: dict[str, int] | None = None,
-        resample: int = PILImageResampling.BICUBIC,
+        resample: int = PILImageResampling.BILINEAR,
         do_rescale: bool = True,
         rescale_factor: float = 1 / 255,
         do_normalize: bool = True,
@@ -258,7 +258,8 @@ class TrafficVLMImageProcessor(BaseImageProcessor):
         for image in _as_list(images):
             picture, was_fraction = _load(image, min_size, input_data_format)
             if do_resize and picture.size != (size["width"], size["height"]):
-                picture = picture.resize((size["width"], size["height"]), resample)
+                # The same call that packs the training frames, so that training and use see the same pixels.
+                picture = picture.resize((size["width"], size["height"]), resample, reducing_gap=2.0)
             pixels: np.ndarray = np.asarray(picture, dtype=np.float32)
             if do_rescale:
                 pixels = pixels * scale

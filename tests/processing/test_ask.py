@@ -18,6 +18,12 @@ def ask():
     return load_script("ask")
 
 
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """What the script would set for the whole process, undone after each test."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
 @pytest.fixture
 def frame(pictures, tmp_path) -> Path:
     pictures["red"].save(tmp_path / "frame.png")
