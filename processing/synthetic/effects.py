@@ -46,13 +46,10 @@ def reflect_in_wet_road(painter: Painter) -> None:
         (width // 2, max(2, len(above) // 14)), Image.Resampling.BOX
     )
     mirrored = np.asarray(image.resize((width, rows), Image.Resampling.BICUBIC), np.float32)
-    owners = painter.owners[:: FRAME_HEIGHT // height or 1, :: FRAME_WIDTH // width or 1]
-    free = (
-        Image.fromarray(painter.owners).resize((width, height), Image.Resampling.NEAREST)
-        if owners.shape != (height, width)
-        else owners
+    owners = Image.fromarray(painter.owners).resize((width, height), Image.Resampling.NEAREST)
+    share = (np.asarray(owners)[horizon:] == 0)[..., None] * np.float32(
+        (0.30 if air.dark else 0.26) * air.wet
     )
-    share = (np.asarray(free)[horizon:] == 0)[..., None] * np.float32((0.30 if air.dark else 0.26) * air.wet)
     below = painter.pixels[horizon:, :, :3]
     kept = 1.0 if air.dark else 1 - share
     mixed = below * kept + mirrored * share * (1.6 if air.dark else 1.0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import targets
 from .plan import VIEW, Actor, Junction, Road
+from .vehicle_models import MODELS
 
 FACING = math.pi  # turned towards us
 
@@ -27,8 +28,9 @@ def sample_actors(road: Road, rng: np.random.Generator) -> tuple[list[Actor], fl
     actors += _parked(road, density, rng)
     actors += _crossing_traffic(road, density, rng)
     actors += _far_lots(road, density, rng)
-    actors += _people(road, rng)
     actors += _two_wheelers(road, rng)
+    actors += _people(road, rng)
+    actors = _without_overlaps(actors)
     actors += _signals(road, rng)
     actors += _signs(road, rng)
     for side in (-1, 1):
@@ -47,13 +49,6 @@ def _edge(road: Road, side: int) -> float:
 
 
 # --- traffic
-
-_LENGTHS = {"box_truck": 8.0, "semi": 16.0, "bus": 12.0, "tram": 24.0, "pickup": 5.6, "van": 5.2}
-
-
-def vehicle_length(model: str) -> float:
-    """Length of a vehicle model in metres."""
-    return _LENGTHS.get(model, 4.7)
 
 
 def _vehicle(rng: np.random.Generator, road: Road, s: float, d: float, heading: float, state: str) -> Actor:
@@ -82,7 +77,7 @@ def _traffic(road: Road, density: float, rng: np.random.Generator) -> tuple[list
             actor = _vehicle(
                 rng, road, s, d, heading, "braking" if braking or rng.random() < 0.2 else "driving"
             )
-            length = vehicle_length(actor.model)
+            length = MODELS[actor.model].length
             actor = replace(actor, s=s + length / 2)
             if not road.in_junction(actor.s, 2.0) or rng.random() < 0.3:
                 actors.append(actor)
@@ -106,7 +101,7 @@ def _parked(road: Road, density: float, rng: np.random.Generator) -> list[Actor]
                 towards = side < 0 and road.opposite > 0
                 heading = road.direction(s) + (FACING if towards else 0.0) + rng.normal(0, 0.015)
                 actor = _vehicle(rng, road, s, d, heading, "parked")
-                if vehicle_length(actor.model) < 9:
+                if MODELS[actor.model].length < 9:
                     actors.append(actor)
             s += rng.uniform(6.0, 7.5)
     return actors
@@ -125,20 +120,33 @@ def _crossing_traffic(road: Road, density: float, rng: np.random.Generator) -> l
                     s = junction.start + row * junction.width + rng.normal(0, 0.3)
                     d = side * rng.uniform(nearest, 40.0)
                     actors.append(_vehicle(rng, road, s, d, heading, "driving"))
-    return _apart(actors)
+    return actors
 
 
-def _apart(actors: list[Actor]) -> list[Actor]:
-    """Drop crossing vehicles that would stand inside one another."""
+def _without_overlaps(actors: list[Actor]) -> list[Actor]:
+    """Leave out whoever would stand inside somebody named before."""
     kept: list[Actor] = []
     for actor in actors:
-        reach = vehicle_length(actor.model) / 2 + 1
+        half_s, half_d = _half_footprint(actor)
         if all(
-            abs(actor.d - other.d) > reach + vehicle_length(other.model) / 2 or abs(actor.s - other.s) > 2.6
+            abs(actor.s - other.s) > half_s + other_s or abs(actor.d - other.d) > half_d + other_d
             for other in kept
+            for other_s, other_d in (_half_footprint(other),)
         ):
             kept.append(actor)
     return kept
+
+
+def _half_footprint(actor: Actor) -> tuple[float, float]:
+    """Half the room an actor takes along and across the road, in metres, with some air around."""
+    half_length, half_width = {"person": (0.35, 0.35), "bicycle": (1.0, 0.45), "motorcycle": (1.2, 0.5)}.get(
+        actor.kind, (0.0, 0.0)
+    )
+    if actor.kind == "vehicle":
+        model = MODELS[actor.model]
+        half_length, half_width = model.length / 2 + 0.25, model.width / 2 + 0.1
+    crosswise = abs(math.sin(actor.heading)) > 0.7
+    return (half_width, half_length) if crosswise else (half_length, half_width)
 
 
 def _far_lots(road: Road, density: float, rng: np.random.Generator) -> list[Actor]:
@@ -151,7 +159,7 @@ def _far_lots(road: Road, density: float, rng: np.random.Generator) -> list[Acto
         if not road.in_junction(s, 6.0):
             heading = float(rng.choice([math.pi / 2, -math.pi / 2])) + rng.normal(0, 0.1)
             actors.append(_vehicle(rng, road, s, d, heading, "parked"))
-    return [actor for actor in _apart(actors) if vehicle_length(actor.model) < 9]
+    return [actor for actor in actors if MODELS[actor.model].length < 9]
 
 
 # --- people

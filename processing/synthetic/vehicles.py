@@ -1,172 +1,18 @@
-"""Vehicles: a side profile drawn out across its width, with windows, wheels and lamps on it.
-
-A profile is a list of (along, height) points, rear bumper first, over the roof to the front bumper; `along`
-runs from -0.5 (rear) to 0.5 (front) of the length and `height` from 0 to 1 of the height.
-"""
+"""Draw vehicles: each side profile drawn out across its width, with windows, wheels and lamps on it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from .camera import FRAME_WIDTH, NEAR
 from .painter import Colour, Painter
 from .plan import Actor, Layout
+from .vehicle_models import BOX, MODELS, PICKUP, WORK_PAINTS, Hull, Model
 
-Point = tuple[float, float]
 Numbers = float | Sequence[float]
-
-
-@dataclass(frozen=True)
-class Hull:
-    """One extruded body of a vehicle.
-
-    Args:
-        start: Rear end in metres from the vehicle's middle.
-        length: Length in metres.
-        width: Width in metres.
-        bottom: Height of the underside above the road in metres.
-        height: Height of the roof above the road in metres.
-        profile: Side profile in shares of length and height.
-        glass: Indices of the profile's edges that are windows across the width.
-        side_glass: Polygons of the side windows, in shares of length and height.
-        belt: Height share above which the body leans inwards.
-        lean: Width of the roof as a share of the body's width.
-    """
-
-    start: float
-    length: float
-    width: float
-    bottom: float
-    height: float
-    profile: tuple[Point, ...]
-    glass: tuple[int, ...] = ()
-    side_glass: tuple[tuple[Point, ...], ...] = ()
-    belt: float = 0.62
-    lean: float = 0.80
-
-
-@dataclass(frozen=True)
-class Model:
-    """A kind of vehicle: BDD100K category, hulls (rear first), axles (shares of the length) and paints."""
-
-    category: str
-    hulls: tuple[Hull, ...]
-    wheel: float
-    axles: tuple[float, ...]
-    paints: tuple[tuple[int, int, int], ...]
-
-
-_PAINTS = (
-    (228, 228, 226), (222, 222, 224), (40, 42, 46), (30, 31, 34), (58, 60, 64), (120, 123, 128),
-    (166, 169, 172),
-    (92, 96, 102), (134, 32, 30), (36, 54, 96), (44, 70, 112), (96, 88, 76), (40, 62, 52), (170, 160, 140),
-)  # fmt: skip
-_BUS_PAINTS = ((226, 228, 230), (222, 226, 234), (210, 70, 40), (60, 120, 150))
-_WORK_PAINTS = (
-    (232, 232, 228),
-    (226, 226, 222),
-    (190, 190, 186),
-    (168, 50, 36),
-    (48, 76, 120),
-    (196, 150, 50),
-)
-
-_SEDAN = (
-    (-0.5, 0.0), (-0.5, 0.30), (-0.49, 0.58), (-0.33, 0.63), (-0.17, 0.95), (0.0, 1.0), (0.09, 0.97),
-    (0.25, 0.62),
-    (0.46, 0.50), (0.5, 0.36), (0.5, 0.0),
-)  # fmt: skip
-_SUV = (
-    (-0.5, 0.0), (-0.5, 0.34), (-0.485, 0.58), (-0.42, 0.95), (-0.1, 1.0), (0.08, 0.97), (0.22, 0.62),
-    (0.46, 0.55),
-    (0.5, 0.40), (0.5, 0.0),
-)  # fmt: skip
-_HATCH = (
-    (-0.5, 0.0), (-0.5, 0.34), (-0.47, 0.60), (-0.36, 0.95), (-0.1, 1.0), (0.10, 0.96), (0.28, 0.62),
-    (0.46, 0.50),
-    (0.5, 0.36), (0.5, 0.0),
-)  # fmt: skip
-_VAN = (
-    (-0.5, 0.0), (-0.5, 0.28), (-0.49, 0.52), (-0.47, 0.96), (-0.3, 1.0), (0.22, 0.98), (0.38, 0.58),
-    (0.48, 0.46),
-    (0.5, 0.30), (0.5, 0.0),
-)  # fmt: skip
-_PICKUP = (
-    (-0.5, 0.0), (-0.5, 0.30), (-0.5, 0.56), (-0.12, 0.56), (-0.09, 0.96), (0.02, 1.0), (0.12, 0.96),
-    (0.24, 0.60),
-    (0.47, 0.54), (0.5, 0.40), (0.5, 0.0),
-)  # fmt: skip
-_BOX = ((-0.5, 0.0), (-0.5, 1.0), (0.5, 1.0), (0.5, 0.0))
-_CAB = ((-0.5, 0.0), (-0.5, 1.0), (0.05, 1.0), (0.32, 0.55), (0.5, 0.48), (0.5, 0.0))
-_FLAT_CAB = ((-0.5, 0.0), (-0.5, 1.0), (0.38, 1.0), (0.5, 0.5), (0.5, 0.0))
-_BUS = (
-    (-0.5, 0.0),
-    (-0.5, 0.42),
-    (-0.495, 0.86),
-    (-0.48, 1.0),
-    (0.48, 1.0),
-    (0.495, 0.30),
-    (0.5, 0.25),
-    (0.5, 0.0),
-)
-
-
-def _car(
-    length: float, width: float, height: float, profile: tuple[Point, ...], roof: tuple[float, ...]
-) -> Hull:
-    """A passenger car's hull; `roof` places the side windows' corners and the pillar between, along it."""
-    rear_low, rear_high, pillar, front_high, front_low = roof
-    windows = (
-        ((rear_low, 0.64), (rear_high, 0.91), (pillar - 0.012, 0.93), (pillar - 0.012, 0.64)),
-        ((pillar + 0.012, 0.64), (pillar + 0.012, 0.93), (front_high, 0.90), (front_low, 0.64)),
-    )
-    top = [i for i, (_, y) in enumerate(profile) if y >= 0.94]
-    return Hull(-length / 2, length, width, 0.22, height, profile, (top[0] - 1, top[-1]), windows)
-
-
-def _windows(count: int, low: float, high: float) -> tuple[tuple[Point, ...], ...]:
-    """A row of equal side windows from end to end of a bus, between two heights."""
-    pitch = 0.94 / count
-    edges = [(-0.47 + i * pitch, -0.47 + (i + 0.84) * pitch) for i in range(count)]
-    return tuple(((left, low), (left, high), (right, high), (right, low)) for left, right in edges)
-
-
-_SEDAN_ROOF = (-0.27, -0.16, -0.02, 0.08, 0.20)
-_SEDAN_HULL = _car(4.75, 1.84, 1.46, _SEDAN, _SEDAN_ROOF)
-_TAXI_HULL = _car(4.75, 1.84, 1.48, _SEDAN, _SEDAN_ROOF)
-_SUV_HULL = _car(4.7, 1.92, 1.74, _SUV, (-0.43, -0.38, -0.04, 0.07, 0.18))
-_HATCH_HULL = _car(4.1, 1.76, 1.50, _HATCH, (-0.38, -0.31, -0.02, 0.09, 0.22))
-_VAN_HULL = _car(5.2, 2.0, 2.05, _VAN, (-0.42, -0.42, 0.06, 0.20, 0.32))
-_PICKUP_HULL = _car(5.6, 1.98, 1.86, _PICKUP, (-0.09, -0.07, 0.02, 0.11, 0.19))
-_CAB_WINDOW = (((-0.35, 0.58), (-0.35, 0.92), (0.02, 0.92), (0.22, 0.58)),)
-_FLAT_CAB_WINDOW = (((-0.2, 0.55), (-0.2, 0.85), (0.3, 0.85), (0.36, 0.55)),)
-_BOX_HULLS = (
-    Hull(-4.0, 5.6, 2.4, 0.75, 3.35, _BOX, belt=1.0, lean=1.0),
-    Hull(1.7, 2.3, 2.15, 0.45, 2.45, _CAB, (2,), _CAB_WINDOW, 0.6, 0.9),
-)
-_SEMI_HULLS = (
-    Hull(-8.0, 12.5, 2.55, 1.05, 4.0, _BOX, belt=1.0, lean=1.0),
-    Hull(4.7, 3.3, 2.4, 0.5, 3.4, _FLAT_CAB, (2,), _FLAT_CAB_WINDOW, 0.6, 0.95),
-)
-_BUS_HULL = Hull(-6.0, 12.0, 2.55, 0.32, 3.1, _BUS, (1, 4), _windows(6, 0.42, 0.86), 0.9, 0.96)
-_TRAM_HULL = Hull(-12.0, 24.0, 2.65, 0.3, 3.5, _BUS, (1, 4), _windows(12, 0.42, 0.82), 0.9, 0.96)
-
-MODELS: dict[str, Model] = {
-    "sedan": Model("car", (_SEDAN_HULL,), 0.33, (-0.29, 0.30), _PAINTS),
-    "taxi": Model("car", (_TAXI_HULL,), 0.33, (-0.29, 0.30), ((236, 172, 24), (240, 180, 40))),
-    "suv": Model("car", (_SUV_HULL,), 0.37, (-0.29, 0.30), _PAINTS),
-    "hatchback": Model("car", (_HATCH_HULL,), 0.31, (-0.31, 0.31), _PAINTS),
-    "van": Model("car", (_VAN_HULL,), 0.35, (-0.30, 0.31), _WORK_PAINTS),
-    "pickup": Model("truck", (_PICKUP_HULL,), 0.40, (-0.29, 0.31), _PAINTS),
-    "box_truck": Model("truck", _BOX_HULLS, 0.45, (-0.27, 0.36), _WORK_PAINTS),
-    "semi": Model("truck", _SEMI_HULLS, 0.5, (-0.42, -0.34, 0.22, 0.40), _WORK_PAINTS),
-    "bus": Model("bus", (_BUS_HULL,), 0.48, (-0.27, 0.27), _BUS_PAINTS),
-    "tram": Model("train", (_TRAM_HULL,), 0.4, (-0.4, -0.33, 0.33, 0.4), ((214, 214, 216), (170, 40, 44))),
-}
 
 TRIMMED = 42.0  # metres: beyond, a vehicle is so small that it gets no trim
 
@@ -216,8 +62,8 @@ def draw_vehicle(painter: Painter, actor: Actor, layout: Layout) -> None:
         _draw_mirrors(painter, placed, model.hulls[0], paint)
     hulls = sorted(model.hulls, key=lambda hull: -abs(hull.start + hull.length / 2 - placed.camera_along))
     for hull in hulls:
-        is_load = hull.profile is _BOX
-        body = _WORK_PAINTS[int(rng.integers(3))] if is_load else paint
+        is_load = hull.profile is BOX
+        body = WORK_PAINTS[int(rng.integers(3))] if is_load else paint
         with painter.rounded(placed.world(_outline(hull)), 0.05 if is_load else 0.16, placed.depth):
             _draw_faces(painter, placed, hull, body)
             _draw_flank(painter, placed, hull, body, model)
@@ -234,7 +80,7 @@ def draw_vehicle(painter: Painter, actor: Actor, layout: Layout) -> None:
 
 def _out_of_sight(painter: Painter, placed: _Placed, model: Model) -> bool:
     """True when the vehicle's surrounding sphere is behind the lens or beside the frame."""
-    start, end = _ends(model)
+    start, end = model.ends
     radius = (end - start) / 2 + 1.0
     across, _, ahead = painter.camera.to_camera(placed.centre)
     edge = FRAME_WIDTH / 2 / painter.camera.focal
@@ -267,10 +113,6 @@ def _outline(hull: Hull) -> np.ndarray:
     return np.concatenate([_on_hull(hull, along, share, side) for side in (-1.0, 1.0)])
 
 
-def _ends(model: Model) -> tuple[float, float]:
-    return min(h.start for h in model.hulls), max(h.start + h.length for h in model.hulls)
-
-
 _ROUND = np.linspace(0, 2 * math.pi, 16, endpoint=False)
 _CIRCLE = np.stack([np.zeros(16), np.sin(_ROUND), np.cos(_ROUND)], axis=-1)
 _PATCH = np.stack([np.sign(np.cos(_ROUND)) * np.abs(np.cos(_ROUND)) ** 0.4,
@@ -278,8 +120,8 @@ _PATCH = np.stack([np.sign(np.cos(_ROUND)) * np.abs(np.cos(_ROUND)) ** 0.4,
 
 
 def _draw_shadow(painter: Painter, placed: _Placed, model: Model) -> None:
-    start, end = _ends(model)
-    half = max(h.width for h in model.hulls) / 2
+    start, end = model.ends
+    half = model.width / 2
     for grow, alpha in ((0.1, 0.5),) if placed.far else ((0.5, 0.16), (0.25, 0.25), (0.0, 0.5)):
         across = _PATCH[0] * (half + grow)
         along = (start + end) / 2 + _PATCH[1] * ((end - start) / 2 + grow)
@@ -344,8 +186,8 @@ def _draw_flank(painter: Painter, placed: _Placed, hull: Hull, rgb: Colour, mode
 
 def _draw_tyre_treads(painter: Painter, placed: _Placed, model: Model) -> None:
     """Tyres below the body, seen from behind or in front."""
-    start, end = _ends(model)
-    half = max(h.width for h in model.hulls) / 2
+    start, end = model.ends
+    half = model.width / 2
     for axle in sorted(
         model.axles, key=lambda a: -abs(start + (a + 0.5) * (end - start) - placed.camera_along)
     ):
@@ -359,10 +201,10 @@ def _draw_tyre_treads(painter: Painter, placed: _Placed, model: Model) -> None:
 
 
 def _draw_wheels(painter: Painter, placed: _Placed, model: Model) -> None:
-    half = max(h.width for h in model.hulls) / 2
+    half = model.width / 2
     if abs(placed.camera_across) < half:
         return
-    start, end = _ends(model)
+    start, end = model.ends
     for axle in model.axles:
         centre = np.array([placed.near_side * half, model.wheel, start + (axle + 0.5) * (end - start)])
         for radius, rgb in (
@@ -403,7 +245,7 @@ def _draw_rear(
 ) -> None:
     depth = placed.depth
     back = -0.502
-    is_car = model.category == "car" or hull.profile is _PICKUP
+    is_car = model.category == "car" or hull.profile is PICKUP
     if placed.far:
         _draw_rear_lamps(painter, placed, hull, is_car, state, rng)
         return
@@ -411,7 +253,7 @@ def _draw_rear(
         painter.polygon(placed.world(_panel(hull, back, -1, 1, 0.0, 0.13)), _BLACK, depth)
         painter.polygon(placed.world(_panel(hull, back, -1, 1, 0.26, 0.28)), _BLACK, depth, alpha=0.4)
         painter.polygon(placed.world(_panel(hull, back, -0.3, 0.3, 0.36, 0.52)), _BLACK, depth, alpha=0.35)
-    elif hull.profile is _BOX:
+    elif hull.profile is BOX:
         frame = [placed.world(_panel(hull, back, x, x + 0.01, 0.03, 0.97)) for x in (-0.96, -0.01, 0.95)]
         for bar in frame:
             painter.polygon(bar, (90, 90, 92), depth)

@@ -170,6 +170,22 @@ def test_nobody_walks_in_front_of_us_while_our_light_is_green():
     assert seen > 0
 
 
+def test_nobody_stands_inside_a_vehicle():
+    for seed in range(40):
+        layout = sample_layout(seed)
+        solid = [
+            actor for actor in layout.actors if actor.kind in ("vehicle", "person", "bicycle", "motorcycle")
+        ]
+        for i, one in enumerate(solid):
+            for other in solid[:i]:
+                gap = np.array([abs(one.s - other.s), abs(one.d - other.d)])
+                assert gap.max() > 0.6, (seed, one, other)
+                if one.kind == other.kind == "vehicle":
+                    crosswise = abs(math.sin(one.heading)) > 0.7 and abs(math.sin(other.heading)) > 0.7
+                    along, across = gap[::-1] if crosswise else gap
+                    assert along > 3.5 or across > 1.6 or gap.min() > 1.6, (seed, one, other)
+
+
 def test_junction_ends_behind_its_start():
     assert Junction(10.0, 12.0, None, True, False, False).end == 22.0
 
