@@ -1,7 +1,7 @@
 """Type-check the public surface.
 
-The folders of the checkout are parts of one package, `traffic_vlm`, which exists only once it is installed. mypy is therefore
-given a copy of the folders under their package names.
+The folders of the checkout are parts of one package, `traffic_vlm`, which exists only once it is installed.
+mypy is therefore given a copy of the folders under their package names.
 """
 
 from __future__ import annotations

@@ -1,0 +1,131 @@
+"""Measure how fast asking and training are on this machine.
+
+Examples:
+  python scripts/benchmark.py ask
+  python scripts/benchmark.py train --packed packed --config configs/train/first_light.yaml
+  python scripts/benchmark.py train --synthetic 64 data.questions_per_image=1
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "traffic-vlm"
+ONE = ["Is the left lane clear?"]
+SIXTEEN = [*ONE, "Can I move forward?", "What is the weather?", "Is there a pedestrian?"] * 4
+
+
+def median_seconds(function, repeats: int) -> float:
+    """Median time of a call, after two calls that warm up."""
+    times = []
+    for _ in range(repeats + 2):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[2:])
+
+
+def measure_ask(checkpoint: Path, repeats: int) -> None:
+    """Prints the time from a picture and questions to answers with confidence and evidence, on a warm
+    model."""
+    import torch
+    import transformers
+    from traffic_vlm.processing.pipeline_traffic_vlm import TASK, TrafficQuestionAnsweringPipeline
+    from traffic_vlm.processing.synthetic import render_scene
+
+    model = transformers.AutoModelForImageTextToText.from_pretrained(checkpoint, trust_remote_code=True)
+    processor = transformers.AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
+    pipe = TrafficQuestionAnsweringPipeline(model=model.float().eval(), processor=processor, task=TASK)
+    frame = render_scene(7).image
+    print(
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {torch.get_num_threads()} threads"
+    )
+    for questions in (ONE, SIXTEEN):
+        seconds = median_seconds(lambda: pipe(image=frame, question=questions), repeats)  # noqa: B023
+        print(f"{len(questions):3d} question(s) of a frame: {seconds * 1000:.0f} ms (median of {repeats})")
+
+
+def measure_train(
+    config: Path, overrides: list[str], packed: Path | None, synthetic: int, repeats: int
+) -> None:
+    """Prints frames and questions a second, the loader's share of the time, and peak memory."""
+    import psutil
+    from traffic_vlm.training.recipe import load_recipe
+    from traffic_vlm.training.trainer import Trainer
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        dataset = packed or make_synthetic(Path(folder), synthetic)
+        settings = [
+            f"data.dataset={dataset.as_posix()}",
+            f"run.output={Path(folder, 'run').as_posix()}",
+            "run.validate_split=train",
+        ]
+        recipe = load_recipe(config, [*settings, *overrides])
+        trainer = Trainer(recipe)
+        loader = iter(trainer._loader(0))
+        waits = []
+
+        def step() -> None:
+            start = time.perf_counter()
+            batches = next(loader)
+            waits.append(time.perf_counter() - start)
+            trainer._step(batches)
+            trainer.position["step"] += 1
+
+        seconds = median_seconds(step, repeats)
+        frames = recipe.optim.batch_size / seconds
+        count = recipe.data.questions_per_image
+        print(
+            f"{seconds:.2f} s a step, {frames:.1f} frames/s, {frames * count:.0f} questions/s with {count} a frame"
+        )
+        print(f"waiting for data: {100 * statistics.median(waits[2:]) / seconds:.1f}% of a step")
+        print(f"resident memory: {psutil.Process().memory_info().rss / 2**30:.2f} GiB")
+
+
+def make_synthetic(folder: Path, frames: int) -> Path:
+    """Renders frames and builds their questions."""
+    from traffic_vlm.processing.bdd100k.build import BuildOptions, build
+    from traffic_vlm.processing.synthetic import render_dataset
+
+    render_dataset(folder / "release", frames)
+    build(folder / "release", folder / "questions", BuildOptions(source="synthetic"))
+    return folder / "questions"
+
+
+def main() -> int:
+    """Parses the command line and measures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["ask", "train"])
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--config", type=Path, default=Path("configs/train/first_light.yaml"))
+    parser.add_argument("--packed", type=Path, help="packed data set; otherwise frames are rendered")
+    parser.add_argument("--synthetic", type=int, default=64, help="how many frames to render")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
+    arguments = parser.parse_args()
+    try:
+        if arguments.what == "ask":
+            measure_ask(arguments.checkpoint, arguments.repeats)
+        else:
+            measure_train(
+                arguments.config,
+                arguments.overrides,
+                arguments.packed,
+                arguments.synthetic,
+                arguments.repeats,
+            )
+    except (ValueError, OSError) as error:
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
