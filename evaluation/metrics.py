@@ -271,7 +271,7 @@ def _family_row(
     share = group["truth"].value_counts(normalize=True)
     row |= {"commonest": str(share.index[0]), "commonest_accuracy": float(share.iloc[0])}
     if len(classes) == 1 and kind != "boxes":  # a box that is always somewhere is not always in one place
-        return row | {"note": "one class: only accuracy is defined, and it says nothing about seeing"}
+        return row | {"note": "one class"}
     row["commonest_balanced_accuracy"] = 1 / len(classes)
     if kind == "yes/no" and "score_yes" in group and group["score_yes"].notna().all():
         positive = (group["truth"] == "yes").to_numpy()

@@ -120,7 +120,7 @@ def _number(name: str, value: Any) -> str:
         return "not measured"
     if isinstance(value, int):
         return str(value)
-    return f"{value:.2f}" if "ratio" in name or "over elsewhere" in name else f"{100 * value:.1f}%"
+    return f"{value:.2f}" if "mass ratio" in name or "over elsewhere" in name else f"{100 * value:.1f}%"
 
 
 def markdown(result: Mapping[str, Any]) -> str:

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, Features, List, Value
 from PIL import Image, ImageDraw
+from traffic_vlm.evaluation import evaluator
 from traffic_vlm.modeling.configuration_traffic_vlm import TrafficVLMConfig
 from traffic_vlm.modeling.modeling_traffic_vlm import TrafficVLMForConditionalGeneration
 from traffic_vlm.processing.bdd100k.families import ask_all
@@ -14,7 +17,6 @@ from traffic_vlm.processing.image_processing_traffic_vlm import TrafficVLMImageP
 from traffic_vlm.processing.processing_traffic_vlm import TrafficVLMProcessor
 from traffic_vlm.processing.tokenization_traffic_vlm import train_tokenizer
 
-torch.set_num_threads(1)  # as each of several processes has
 COLOURS = {"car": "blue", "pedestrian": "yellow", "traffic light": "red", "truck": "purple"}
 
 
@@ -103,3 +105,33 @@ def checkpoint(tiny, tmp_path_factory) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(frames, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset")
+    (folder / "data").mkdir()
+    box = List(Value("float32"))
+    question = {
+        k: Value("string")
+        for k in ("question", "answer", "family", "template", "evidence_category", "rule", "pair_id")
+    }
+    attributes = ("image_id", "split", "source", "weather", "timeofday", "scene")
+    features = Features({
+        **{name: Value("string") for name in attributes}, "image": datasets.Image(),
+        "objects": List({"category": Value("string"), "box": box, "light": Value("string")}),
+        "questions": List({**question, "evidence": List(box)}),
+    })  # fmt: skip
+    for split, rows in (("val", frames), ("tune", frames[6:8]), ("train", frames[2:])):
+        made = Dataset.from_list([{**row, "split": split} for row in rows], features=features)
+        made.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reported(checkpoint, dataset, tmp_path_factory):
+    output, threads = tmp_path_factory.mktemp("report"), torch.get_num_threads()
+    torch.set_num_threads(1)  # as each of several processes has: sums are then made in the same order
+    result = evaluator.evaluate_checkpoint(checkpoint, dataset, "val", output)
+    torch.set_num_threads(threads)
+    return result, output

@@ -9,33 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from datasets import Dataset, Features, Image, List, Value
 from traffic_vlm.evaluation import evaluator, report
 from traffic_vlm.evaluation.metrics import PredictionError
 from traffic_vlm.evaluation.predict import DatasetError, load
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def dataset(frames, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dataset")
-    (folder / "data").mkdir()
-    box = List(Value("float32"))
-    question = {
-        k: Value("string")
-        for k in ("question", "answer", "family", "template", "evidence_category", "rule", "pair_id")
-    }
-    attributes = ("image_id", "split", "source", "weather", "timeofday", "scene")
-    features = Features({
-        **{name: Value("string") for name in attributes}, "image": Image(),
-        "objects": List({"category": Value("string"), "box": box, "light": Value("string")}),
-        "questions": List({**question, "evidence": List(box)}),
-    })  # fmt: skip
-    for split, rows in (("val", frames), ("tune", frames[6:8]), ("train", frames[2:])):
-        made = Dataset.from_list([{**row, "split": split} for row in rows], features=features)
-        made.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
-    return folder
 
 
 def launch(*arguments, processes=1):
@@ -55,12 +33,6 @@ def launch(*arguments, processes=1):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
-
-
-@pytest.fixture(scope="module")
-def reported(checkpoint, dataset, tmp_path_factory):
-    output = tmp_path_factory.mktemp("report")
-    return evaluator.evaluate_checkpoint(checkpoint, dataset, "val", output), output
 
 
 def test_the_report_is_complete_and_readable(reported):

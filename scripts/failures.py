@@ -1,0 +1,11 @@
+"""Writes the worst answers of an evaluation as a page that opens from disk.
+
+python scripts/failures.py --report OUT --dataset D [--checkpoint DIR] [--split val]
+"""
+
+import sys
+
+from traffic_vlm.evaluation.failures import main
+
+if __name__ == "__main__":
+    sys.exit(main(description=__doc__))

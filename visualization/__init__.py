@@ -1,0 +1,1 @@
+"""The old name of the attention pictures: `python -m visualization.attention_viz` runs from a checkout."""
