@@ -82,18 +82,19 @@ def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
     return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
 
 
-def show_patches(picture: Image.Image, shown: np.ndarray) -> Image.Image:
+def show_patches(picture: Image.Image, shown: np.ndarray, soft: Image.Image | None = None) -> Image.Image:
     """The picture with only some patches, the others taken from a strongly blurred copy.
 
     Args:
         picture: the frame.
         shown: (rows, columns) bool.
+        soft: the blurred copy, where the caller has it already.
 
     Returns:
         A new picture.
     """
     mask = Image.fromarray(np.uint8(shown) * 255).resize(picture.size, Image.Resampling.NEAREST)
-    return Image.composite(picture, _blurred(picture), mask)
+    return Image.composite(picture, soft or _blurred(picture), mask)
 
 
 class DecisionProbability:
@@ -183,6 +184,7 @@ def curves(
         them: a faithful map has a small deletion and a large insertion area.
     """
     words = probability.first_words(pictures, questions).argmax(-1)
+    soft = [_blurred(picture) for picture in pictures]
     flat = maps.reshape(len(maps), -1)
     rank = np.empty_like(flat, dtype=int)
     np.put_along_axis(rank, np.argsort(-flat, axis=1, kind="stable"), np.arange(flat.shape[1])[None], axis=1)
@@ -190,7 +192,7 @@ def curves(
     for step in steps:
         strongest = (rank < round(step * flat.shape[1])).reshape(maps.shape)
         for name, shown in (("deletion", ~strongest), ("insertion", strongest)):
-            changed = [show_patches(picture, mask) for picture, mask in zip(pictures, shown, strict=True)]
+            changed = [show_patches(*three) for three in zip(pictures, shown, soft, strict=True)]
             result[name].append(round(float(probability.of(changed, questions, words).mean()), 6))
     for name in ("deletion", "insertion"):
         result[f"{name}_area"] = round(float(np.trapezoid(result[name], steps)), 6)

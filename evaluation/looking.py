@@ -18,7 +18,7 @@ from .views import group_of
 #: Rows for what needs every layer, gradients, or many passes through the encoder.
 MOST_HEAD_ROWS = 1200
 MOST_TESTED_ROWS = 240
-MOST_CURVE_ROWS = 96
+MOST_CURVE_ROWS = 64
 NOT_THINGS = ("lane", "")
 
 

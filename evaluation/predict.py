@@ -211,15 +211,17 @@ def _answer(
         return_dict_in_generate=True,
     )
     tokens = out.sequences[:, inputs["input_ids"].shape[1] :]
-    logits = torch.stack(out.logits, dim=1).float()
-    chosen = torch.stack(
-        [(logits / t).log_softmax(-1).gather(-1, tokens[..., None])[..., 0] for t in TEMPERATURES], dim=-1
-    )
     length = _decision_lengths(processor.tokenizer, tokens)
     inside = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
-    confidence = (chosen * inside[..., None]).sum(1).exp()
+    # Most decisions are one token: the vocabulary is gone through there alone, once a temperature.
+    logits = torch.stack(out.logits, dim=1)[inside].float()
+    chosen, rows = tokens[inside], inside.nonzero()[:, 0]
+    at = [(logits / t).log_softmax(-1).gather(-1, chosen[:, None])[:, 0] for t in TEMPERATURES]
+    confidence = torch.zeros(len(tokens), len(at), device=tokens.device)
+    confidence = confidence.index_add(0, rows, torch.stack(at, dim=-1)).exp()
     answers = [text.strip() for text in processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-    return answers, confidence.cpu().double().round(decimals=6).tolist(), logits[:, 0].log_softmax(-1).cpu()
+    first = out.logits[0].float().log_softmax(-1).cpu()
+    return answers, confidence.cpu().double().round(decimals=6).tolist(), first
 
 
 def _decision_lengths(tokenizer: Any, tokens: torch.Tensor) -> torch.Tensor:
