@@ -20,11 +20,10 @@ import torch
 from transformers import Pipeline
 from transformers.dynamic_module_utils import custom_object_save
 
-from .image_processing_traffic_vlm import open_image
 from .tokenization_traffic_vlm import FIRST_LOCATION_ID, NUM_LOCATIONS
 
 TASK = "traffic-question-answering"
-MAX_NEW_TOKENS = 32
+MAX_NEW_TOKENS = 64
 # Below this, another answer is as likely as not. A checkpoint's own threshold takes precedence.
 ABSTAIN_THRESHOLD = 0.5
 SMALLEST_ALTERNATIVE = 0.005
@@ -94,7 +93,7 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
         batch_size = batch_size or self._batch_size or 8
         if isinstance(image, dict):
             return next(self._answer([image], question, 1, kwargs))
-        if isinstance(image, (list, tuple)):
+        if isinstance(image, (list, tuple)) or getattr(image, "ndim", 0) == 4:
             return list(self._answer(image, question, batch_size, kwargs))
         if _is_one_frame(image):
             return next(self._answer([{"image": image}], question, 1, kwargs))
@@ -321,7 +320,7 @@ def _is_one_frame(image: Any) -> bool:
 
 
 def _read_item(frame: Any, question: Any) -> tuple[Any, list[str]]:
-    """Pair one frame with its questions; a path is opened here, so that an error names it early."""
+    """Pair one frame with its questions."""
     item = frame if isinstance(frame, dict) else {"image": frame}
     if item.get("image") is None:
         raise ValueError("There is no picture to look at.")
@@ -329,15 +328,16 @@ def _read_item(frame: Any, question: Any) -> tuple[Any, list[str]]:
     questions = [questions] if isinstance(questions, str) else list(questions or [])
     if not questions or not all(isinstance(text, str) and text.strip() for text in questions):
         raise ValueError("The question is empty.")
-    image = item["image"]
-    return (open_image(image) if isinstance(image, str) or hasattr(image, "__fspath__") else image), questions
+    return item["image"], questions
 
 
 def _alternatives(
     answer: dict[str, Any], continuations: list[list[dict[str, Any]]] | None, row: int
 ) -> dict[str, float]:
-    """Other decisions than the answer's, likeliest first."""
+    """Other decisions than the answer's, likeliest first; of a box there are too many to name."""
     found: dict[str, float] = {}
+    if answer["decision"].startswith("<loc"):
+        return found
     for other in continuations[row] if continuations else ():
         if other["decision"] != answer["decision"] and other["probability"] >= SMALLEST_ALTERNATIVE:
             found[other["decision"]] = max(found.get(other["decision"], 0.0), other["probability"])

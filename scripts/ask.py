@@ -76,7 +76,7 @@ def load_frame(image: str | None, scene: int | None) -> Image.Image:
     try:
         from traffic_vlm.processing.synthetic import render_scene
     except ImportError as error:
-        raise ValueError(f"--scene needs the renderer: pip install 'traffic-vlm[data]' ({error}).") from error
+        raise ValueError(f"--scene needs pip install 'traffic-vlm[render]' ({error}).") from error
     return render_scene(scene).image
 
 

@@ -39,6 +39,8 @@ def test_every_kind_of_frame_gives_the_same_answer(pipe, pictures, tmp_path):
     for kind in kinds:
         assert answers(pipe(image=kind, question=QUESTIONS)) == ANSWERS["blue"], type(kind)
     assert [answers(of_frame) for of_frame in pipe(image=kinds, question=QUESTIONS)] == [ANSWERS["blue"]] * 5
+    batch = np.stack([array, np.asarray(pictures["red"])])
+    assert [answers(of_frame) for of_frame in pipe(batch, QUESTIONS)] == [ANSWERS["blue"], ANSWERS["red"]]
 
 
 def test_items_and_streams(pipe, pictures):
