@@ -31,7 +31,7 @@ format: .venv/.dev  ## Format the code
 	$(BIN)/ruff check --fix .
 
 train-tiny: .venv/.dev  ## Render frames, build questions, train for a minute: first contact with training
-	$(BIN)/python scripts/build_dataset.py --synthetic 200 --output outputs/tiny_questions
+	$(BIN)/python scripts/build_dataset.py --synthetic 100 --output outputs/tiny_questions
 	$(BIN)/accelerate launch --config_file configs/launch/cpu.yaml scripts/train.py --config configs/train/tiny.yaml
 
 clean:  ## Remove the environment and outputs

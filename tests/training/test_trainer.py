@@ -245,13 +245,17 @@ def test_exported_checkpoint_answers_in_a_process_without_the_source(make_recipe
     recipe = make_recipe("optim.epochs=0.5", output="export")
     folder = Trainer(recipe).train()
     Image.new("RGB", (64, 36), "gray").save(tmp_path / "frame.png")
-    code = (
-        "import sys; sys.modules['traffic_vlm'] = None\n"
-        "from transformers import AutoModelForImageTextToText as M, AutoProcessor as P\n"
-        f"m = M.from_pretrained({str(folder)!r}, trust_remote_code=True); p = P.from_pretrained({str(folder)!r}, trust_remote_code=True)\n"
-        f"i = p(images=[{str(tmp_path / 'frame.png')!r}], text=['Is the left lane clear?'], return_tensors='pt').to(m.dtype)\n"
-        "print(p.post_process_image_text_to_text(m.generate(**i, max_new_tokens=4), skip_prompt=True))"
-    )
+    code = f"""
+import sys
+sys.modules["traffic_vlm"] = None
+from transformers import AutoModelForImageTextToText, AutoProcessor
+folder, frame = {str(folder)!r}, {str(tmp_path / "frame.png")!r}
+model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+inputs = processor(images=[frame], text=["Is the left lane clear?"], return_tensors="pt").to(model.dtype)
+output = model.generate(**inputs, max_new_tokens=4)
+print(processor.post_process_image_text_to_text(output, skip_prompt=True))
+"""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
