@@ -74,13 +74,17 @@ class Job:
         return self.folder / f"{self.split}-{self.index:05d}.parquet"
 
 
+Progress = Callable[[int], Any] | None
+Engine = Callable[[Iterable[Job], int], Iterator[tuple[Job, Tally]]]
+
+
 def build(
     root: Path,
     output: Path,
     options: BuildOptions,
     workers: int = 1,
-    progress: Callable[[int], Any] | None = None,
-    run: Callable[[Iterable[Job], int], Iterator[tuple[Job, Tally]]] | None = None,
+    progress: Progress = None,
+    run: Engine | None = None,
 ) -> dict[str, Any]:
     """Builds the data set.
 
@@ -101,8 +105,12 @@ def build(
     Raises:
         BadLabels: A label file cannot be used.
         FileExistsError: `output` is there already.
-        ValueError: No frame is left.
+        ValueError: No frame is left, or one label file is given for several splits.
     """
+    if options.labels is not None and len(options.splits) != 1:
+        raise ValueError(
+            f"labels {options.labels} are of one split, but {len(options.splits)} splits are asked for"
+        )
     if output.exists():
         raise FileExistsError(f"{output} exists already; remove it or choose another folder")
     part = output.with_name(output.name + ".part")
@@ -117,7 +125,9 @@ def build(
     return report
 
 
-def _write(part: Path, root: Path, options: BuildOptions, workers: int, progress, run) -> dict[str, Any]:
+def _write(
+    part: Path, root: Path, options: BuildOptions, workers: int, progress: Progress, run: Engine
+) -> dict[str, Any]:
     """Everything that happens in the working folder."""
     problems, tally, shards = Problems(), Tally(), Counter()
     for job, done in run(jobs(root, part / "data", options, problems), workers):

@@ -1,69 +1,21 @@
-"""Question families: each is a small pure function from a scene to facts, and one line in the registry.
+"""The registry of question families, and asking them all about a scene.
 
-A family yields a `Fact` for what the labels decide and an `Undecidable` for what they do not. It never
-guesses: a missing label is unknown, a borderline case is left out. All rules are symmetric in left and
-right.
+A new family is one function in `decisions`, its phrasings, and one line here.
 """
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
-from . import answers, phrasings
-from .geometry import (
-    BLOCKS,
-    FREE,
-    NEAR,
-    NOT_NEAR,
-    VISIBLE_SIZE,
-    View,
-    area,
-    location_tokens,
-    middle,
-    side_of,
-    size,
-    view,
-)
+from . import answers, decisions, phrasings
+from .decisions import Decision, Fact, Undecidable
+from .geometry import View, view
 from .phrasings import Phraser, Phrasings
-from .scene import (
-    CATEGORIES,
-    PEOPLE,
-    ROAD_USERS,
-    VEHICLES,
-    Box,
-    QuestionAnswer,
-    Scene,
-    SceneObject,
-)
+from .scene import CATEGORIES, ROAD_USERS, QuestionAnswer, Scene
 
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """An answer that the labels support.
-
-    Attributes:
-        answer: The answer's text.
-        evidence: Boxes of the things it rests on.
-        holds: What those boxes hold.
-        rule: The rule's name.
-    """
-
-    answer: str
-    evidence: tuple[Box, ...] = ()
-    holds: str | None = None
-    rule: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Undecidable:
-    """A question that the labels do not decide, and why."""
-
-    reason: str
-
-
-Decision = Fact | Undecidable
-UNANNOTATED = Undecidable("frame has no object labels")
+__all__ = ["FAMILIES", "Asked", "Fact", "Family", "Undecidable", "ask_all", "group_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,560 +25,129 @@ class Family:
     Attributes:
         decide: Scene -> decision.
         phrasings: How it is asked.
+        rule: The rule in words, for people.
         group: Families that differ only in category or side share a group.
         category: Fills `{x}` in the phrasings.
         side: Fills `{side}`.
         topic: A question and its opposite share a topic; `None` has no opposite.
-        rule: The rule in words, for people.
     """
 
     decide: Callable[[View], Decision]
     phrasings: Phrasings
-    group: str
     rule: str
+    group: str
     category: str | None = None
     side: str | None = None
     topic: str | None = None
 
 
-def _boxes(things: list[SceneObject]) -> tuple[Box, ...]:
-    return tuple(thing.box for thing in things)
-
-
-def _fact(answer: str, things: list[SceneObject], rule: str, holds: str | None = None) -> Fact:
-    """A fact whose evidence is these things; they hold their category when they share one."""
-    kinds = {thing.category for thing in things}
-    if holds is None and kinds:
-        holds = kinds.pop() if len(kinds) == 1 else "vehicle" if kinds <= set(VEHICLES) else "object"
-    return Fact(answer, _boxes(things), holds, rule)
-
-
-# Things ----------------------------------------------------------------------------------------
-
-
-def _presence(seen: View, category: str, yes: str, no: str) -> Decision:
-    if seen.scene.objects is None:
-        return UNANNOTATED
-    things = seen.scene.of(category)
-    if not things:
-        return Fact(no, rule="absent")
-    visible = [thing for thing in things if size(thing, seen.scene) >= VISIBLE_SIZE]
-    if not visible:
-        return Undecidable("only too small to see")
-    return _fact(yes, visible, "present")
-
-
-def presence(category: str) -> Callable[[View], Decision]:
-    """Whether a category is in the frame."""
-    return lambda seen: _presence(seen, category, "Yes.", "No.")
-
-
-def absence(category: str) -> Callable[[View], Decision]:
-    """Whether a category is not in the frame: the opposite of `presence`."""
-    return lambda seen: _presence(seen, category, "No, there is one.", "Yes, there are none.")
-
-
-def count(category: str) -> Callable[[View], Decision]:
-    """How many things of a category there are: exact to five, then "more than five"."""
-
-    def decide(seen: View) -> Decision:
-        if seen.scene.objects is None:
-            return UNANNOTATED
-        things = seen.scene.of(category)
-        visible = [thing for thing in things if size(thing, seen.scene) >= VISIBLE_SIZE * 0.8]
-        number = min(len(things), 6)
-        if min(len(visible), 6) != number:
-            return Undecidable("some are too small to count")
-        return _fact(answers.NUMBERS[number], visible, "count")
-
-    return decide
-
-
-def nearest(category: str) -> Callable[[View], Decision]:
-    """Side and distance of the road user of a category whose bottom edge is lowest."""
-
-    def decide(seen: View) -> Decision:
-        if seen.scene.objects is None:
-            return UNANNOTATED
-        things = sorted(seen.scene.of(category), key=lambda thing: -thing.box[3])
-        if not things:
-            return Fact("There is none.", rule="absent")
-        closest = things[0]
-        where = side_of(closest)
-        if size(closest, seen.scene) < VISIBLE_SIZE:
-            return Undecidable("only too small to see")
-        if any(closest.box[3] - thing.box[3] < 0.02 and side_of(thing) != where for thing in things[1:]):
-            return Undecidable("two are about equally near")
-        distance = "close" if closest.box[3] >= NEAR else "far away" if closest.box[3] < BLOCKS else "not far"
-        place = "Ahead" if where == "ahead" else f"On the {where}"
-        return _fact(f"{place}, {distance}.", [closest], "lowest bottom edge")
-
-    return decide
-
-
-def detect(category: str) -> Callable[[View], Decision]:
-    """Location tokens of the clearly largest thing of a category."""
-
-    def decide(seen: View) -> Decision:
-        if seen.scene.objects is None:
-            return UNANNOTATED
-        things = sorted(seen.scene.of(category), key=lambda thing: -area(thing.box))
-        if not things:
-            return Fact("There is none.", rule="absent")
-        if size(things[0], seen.scene) < VISIBLE_SIZE:
-            return Undecidable("only too small to see")
-        if len(things) > 1 and area(things[1].box) > 0.8 * area(things[0].box):
-            return Undecidable("no clearly largest")
-        return _fact(f"{location_tokens(things[0].box)} {category}", [things[0]], "largest box")
-
-    return decide
-
-
-def compare_sides(seen: View) -> Decision:
-    """Which half of the picture holds more vehicles."""
-    if seen.scene.objects is None:
-        return UNANNOTATED
-    vehicles = [thing for thing in seen.scene.of(*VEHICLES) if size(thing, seen.scene) >= VISIBLE_SIZE]
-    left = [thing for thing in vehicles if middle(thing.box) < 0.5]
-    right = [thing for thing in vehicles if middle(thing.box) > 0.5]
-    if not vehicles:
-        return Undecidable("no vehicle on either side")
-    if len(left) == len(right):
-        return _fact("About the same.", vehicles, "equal counts", "vehicle")
-    if abs(len(left) - len(right)) == 1:
-        return Undecidable("counts differ by one")
-    more, name = (left, "left") if len(left) > len(right) else (right, "right")
-    return _fact(f"On the {name}.", more, "more vehicles", "vehicle")
-
-
-def directly_ahead(seen: View) -> Decision:
-    """The nearest road user in the corridor."""
-    if seen.scene.objects is None:
-        return UNANNOTATED
-    users = [thing for thing in seen.corridor if thing.category in ROAD_USERS and side_of(thing) == "ahead"]
-    users.sort(key=lambda thing: -thing.box[3])
-    if not users or users[0].box[3] < FREE:
-        return Fact("Nothing close.", rule="corridor free")
-    first = users[0]
-    if first.box[3] < BLOCKS or size(first, seen.scene) < VISIBLE_SIZE:
-        return Undecidable("only something far away ahead")
-    if any(t.category != first.category and first.box[3] - t.box[3] < 0.02 for t in users[1:]):
-        return Undecidable("two are about equally near")
-    return _fact(f"A {first.category}.", [first], "nearest in the corridor")
-
-
-def vehicle_near(where: str) -> Callable[[View], Decision]:
-    """Whether a vehicle is near, ahead or on a side."""
-
-    def decide(seen: View) -> Decision:
-        if seen.scene.objects is None:
-            return UNANNOTATED
-        near = seen.near_vehicles(where)
-        if near:
-            return _fact("Yes.", near, "near vehicle")
-        if seen.near_vehicles(where, NOT_NEAR):
-            return Undecidable("neither near nor far")
-        return Fact("No.", rule="no near vehicle")
-
-    return decide
-
-
-# Lanes -----------------------------------------------------------------------------------------
-
-
-def _lane(seen: View, which: str) -> Fact | Undecidable:
-    """State of a lane: the answer is one of the fixed reasons, without the decision in front."""
-    if seen.scene.objects is None:
-        return UNANNOTATED
-    if seen.scene.drivable is None:
-        return Undecidable("no drivable area labelled")
-    if seen.lanes is None:
-        return Undecidable("ego lane not marked")
-    if not seen.lanes.usual_pitch():
-        return Undecidable("camera pitch unusual, distances unknown")
-    blocking = [thing for thing in seen.stands[which] if thing.box[3] >= BLOCKS]
-    people = [thing for thing in blocking if thing.category in PEOPLE]
-    if people:
-        return _fact(answers.PERSON_THERE, people, "person stands in the lane", "person")
-    if blocking:
-        return _fact(answers.VEHICLE_THERE, blocking, "vehicle stands in the lane", "vehicle")
-    if not seen.lanes.exists(which):
-        near = seen.near_vehicles(which)
-        if near:
-            return Undecidable("a near vehicle may hide the lane")
-        return Fact(answers.NO_LANE, rule="no drivable lane on that side")
-    if any(thing.box[3] >= FREE for thing in seen.stands[which]):
-        return Undecidable("vehicle neither near nor far in the lane")
-    return Fact(answers.CLEAR, (seen.lanes.box(which),), "lane", "nobody stands in the lane")
-
-
-def _decide(state: Decision, yes: str, no: str) -> Decision:
-    """Puts a decision in front of a reason: `yes` when it is clear, `no` otherwise."""
-    if isinstance(state, Undecidable):
-        return state
-    word = yes if state.answer == answers.CLEAR else no
-    return Fact(f"{word}, {state.answer}.", state.evidence, state.holds, state.rule)
-
-
-def lane_clear(which: str) -> Callable[[View], Decision]:
-    """Whether nobody stands in a lane."""
-    return lambda seen: _decide(_lane(seen, which), "Yes", "No")
-
-
-def lane_blocked(which: str) -> Callable[[View], Decision]:
-    """Whether somebody stands in a lane: the opposite of `lane_clear`, where the lane exists."""
-
-    def decide(seen: View) -> Decision:
-        state = _lane(seen, which)
-        if isinstance(state, Fact) and state.answer == answers.NO_LANE:
-            return Undecidable("no such lane")
-        return _decide(state, "No", "Yes")
-
-    return decide
-
-
-def lane_exists(which: str) -> Callable[[View], Decision]:
-    """Whether there is a lane on a side."""
-
-    def decide(seen: View) -> Decision:
-        if seen.lanes is None:
-            return Undecidable(
-                "ego lane not marked" if seen.scene.drivable is not None else "no drivable area labelled"
-            )
-        if seen.lanes.exists(which):
-            return Fact("Yes.", (seen.lanes.box(which),), "lane", "drivable lane on that side")
-        if seen.scene.objects is None or seen.near_vehicles(which) or seen.lanes.cells[which].any():
-            return Undecidable("a near vehicle may hide the lane")
-        return Fact("No.", rule="no drivable lane on that side")
-
-    return decide
-
-
-def change_lane(which: str, yes: str = "Yes", no: str = "No") -> Callable[[View], Decision]:
-    """Whether a change into the lane on a side is safe, as far as the frame shows."""
-    return lambda seen: _decide(_lane(seen, which), yes, no)
-
-
-# Driving ---------------------------------------------------------------------------------------
-
-
-def _my_light(seen: View) -> tuple[list[SceneObject], bool]:
-    """The driver's lights that are red or yellow, and whether the colour of another one is unknown."""
-    stops = [light for light in seen.lights if light.light in ("red", "yellow")]
-    return stops, any(light.light is None for light in seen.lights)
-
-
-def _way_ahead(seen: View) -> tuple[str, list[SceneObject]] | Undecidable:
-    """The five-way reading: class and the things that make it so, in the order of precedence."""
-    if seen.scene.objects is None:
-        return UNANNOTATED
-    stops, unknown = _my_light(seen)
-    if stops:
-        return "red", stops
-    if unknown:
-        return Undecidable("colour of the driver's light unknown")
-    blockers = {
-        "person": [thing for thing in seen.corridor if thing.category in PEOPLE],
-        "vehicle": [thing for thing in seen.corridor if thing.category in VEHICLES],
-        "obstacle": [thing for thing in seen.corridor if thing.category == "traffic sign"],
-    }
-    return next(((name, things) for name, things in blockers.items() if things), ("safe", []))
-
-
-HOLDS = {
-    "red": "traffic light",
-    "person": "person",
-    "vehicle": "vehicle",
-    "obstacle": "traffic sign",
-    "safe": None,
-}
-
-
-def way_ahead(texts: dict[str, str]) -> Callable[[View], Decision]:
-    """Whether the way ahead is clear, answered with the given text for each of the five classes."""
-
-    def decide(seen: View) -> Decision:
-        way = _way_ahead(seen)
-        if isinstance(way, Undecidable):
-            return way
-        name, things = way
-        return Fact(texts[name], _boxes(things), HOLDS[name], f"way ahead: {name}")
-
-    return decide
-
-
-def turn(which: str, yes: str = "Yes", no: str = "No") -> Callable[[View], Decision]:
-    """Whether a turn to a side is safe: no red light, nobody near ahead or on that side, a road there."""
-
-    def decide(seen: View) -> Decision:
-        if seen.scene.objects is None:
-            return UNANNOTATED
-        stops, unknown = _my_light(seen)
-        if stops:
-            return _fact(f"{no}, {answers.RED_LIGHT}.", stops, "red light")
-        if unknown:
-            return Undecidable("colour of the driver's light unknown")
-        people = [t for t in seen.scene.of(*PEOPLE) if side_of(t) in (which, "ahead") and t.box[3] >= BLOCKS]
-        if people:
-            return _fact(f"{no}, {answers.PERSON_IN_WAY}.", people, "person near on the way", "person")
-        vehicles = seen.near_vehicles("ahead") + seen.near_vehicles(which)
-        if vehicles:
-            return _fact(f"{no}, {answers.VEHICLE_IN_WAY}.", vehicles, "vehicle near on the way", "vehicle")
-        if seen.near_vehicles("ahead", NOT_NEAR) or seen.near_vehicles(which, NOT_NEAR):
-            return Undecidable("neither near nor far")
-        if seen.lanes is None:
-            return Undecidable(
-                "ego lane not marked" if seen.scene.drivable is not None else "no drivable area labelled"
-            )
-        if not seen.lanes.exists(which):
-            return Fact(f"{no}, {answers.NO_ROAD}.", rule="no drivable area on that side")
-        return Fact(f"{yes}, {answers.CLEAR}.", (seen.lanes.box(which),), "lane", "way to that side free")
-
-    return decide
-
-
-# Lights ----------------------------------------------------------------------------------------
-
-
-def _light(seen: View) -> SceneObject | Undecidable:
-    """The driver's light: the largest relevant one, when no other relevant one contradicts it."""
-    if seen.scene.objects is None:
-        return UNANNOTATED
-    if not seen.lights:
-        return Undecidable("no traffic light for the driver")
-    largest = max(seen.lights, key=lambda light: area(light.box))
-    if largest.light in (None, "none"):
-        return Undecidable("colour unknown")
-    if any(light.light not in (None, "none", largest.light) for light in seen.lights):
-        return Undecidable("lights contradict each other")
-    return largest
-
-
-def light_state(seen: View) -> Decision:
-    """Colour of the driver's light."""
-    light = _light(seen)
-    if isinstance(light, Undecidable):
-        return light
-    return _fact(f"{light.light.capitalize()}.", [light], "largest relevant light")
-
-
-def light_is(colour: str) -> Callable[[View], Decision]:
-    """Whether one of the driver's lights has a colour; "no" needs all colours known, or no light."""
-
-    def decide(seen: View) -> Decision:
-        if seen.scene.objects is None:
-            return UNANNOTATED
-        showing = [light for light in seen.lights if light.light == colour]
-        if showing:
-            return _fact("Yes.", showing, f"a relevant light is {colour}")
-        if any(light.light is None for light in seen.lights):
-            return Undecidable("colour unknown")
-        if not seen.lights and seen.scene.of("traffic light"):
-            return Undecidable("lights there, none clearly the driver's")
-        return _fact("No.", seen.lights, f"no relevant light is {colour}")
-
-    return decide
-
-
-def light_for_me(seen: View) -> Decision:
-    """Whether a traffic light is large, central and high enough to be the driver's."""
-    if seen.scene.objects is None:
-        return UNANNOTATED
-    if seen.lights:
-        return _fact("Yes.", seen.lights, "relevant light")
-    if seen.scene.of("traffic light"):
-        return Undecidable("lights there, none clearly the driver's")
-    return Fact("No.", rule="no light at all")
-
-
-# The whole frame -------------------------------------------------------------------------------
-
-
-def attribute(name: str, texts: dict[str, str]) -> Callable[[View], Decision]:
-    """An attribute of the frame, answered with the text for its value."""
-
-    def decide(seen: View) -> Decision:
-        value = getattr(seen.scene, name)
-        if value not in texts:
-            return Undecidable(f"{name} not labelled")
-        return Fact(texts[value], rule=name)
-
-    return decide
-
-
-def _named(values: tuple[str, ...]) -> dict[str, str]:
-    return {value: value.capitalize() + "." for value in values}
-
-
-def _yes_for(yes: str, values: tuple[str, ...]) -> dict[str, str]:
-    return {value: "Yes." if value == yes else "No." for value in values}
-
-
-WEATHER_WORDS = ("clear", "partly cloudy", "overcast", "rainy", "snowy", "foggy")
-TIME_WORDS = {"daytime": "Day.", "dawn/dusk": "Dawn or dusk.", "night": "Night."}
-PLACE_WORDS = {
-    "city street": "A city street.",
-    "highway": "A highway.",
-    "residential": "A residential area.",
-    "parking lot": "A parking lot.",
-    "tunnel": "A tunnel.",
-    "gas stations": "A gas station.",
-}
-
-
-def visibility(seen: View) -> Decision:
-    """Good by day without rain, snow or fog; otherwise not, and why."""
-    weather, time = seen.scene.weather, seen.scene.timeofday
-    if weather in ("rainy", "snowy", "foggy"):
-        return Fact(f"No, it is {weather}.", rule="weather")
-    if time == "night":
-        return Fact("No, it is dark.", rule="night") if weather else Undecidable("weather not labelled")
-    if time == "daytime" and weather:
-        return Fact("Yes.", rule="dry day")
-    return Undecidable("dawn or dusk" if weather and time else "weather or time of day not labelled")
-
-
-def describe(seen: View) -> Decision:
-    """Weather, time of day, traffic, people and the driver's light in one sentence."""
-    scene = seen.scene
-    if scene.objects is None or scene.weather is None or scene.timeofday is None:
-        return Undecidable("weather, time of day or objects not labelled")
-    time = {"daytime": "day", "dawn/dusk": "dusk", "night": "night"}[scene.timeofday]
-    article = "An" if scene.weather == "overcast" else "A"
-    vehicles = [thing for thing in scene.of(*VEHICLES) if size(thing, scene) >= VISIBLE_SIZE]
-    people = [thing for thing in scene.of(*PEOPLE) if size(thing, scene) >= VISIBLE_SIZE]
-    traffic = "no" if not vehicles else "few" if len(vehicles) <= 3 else "many"
-    crowd = "people" if people else "no people"
-    light = _light(seen)
-    ending = "" if isinstance(light, Undecidable) else f", {light.light} light"
-    text = f"{article} {scene.weather} {time}, {traffic} vehicles, {crowd}{ending}."
-    return _fact(text, vehicles + people, "description", "object" if vehicles or people else None)
-
-
-def out_of_scope(_: View) -> Decision:
-    """What no dashcam frame can tell."""
-    return Fact(answers.OUT_OF_SCOPE, rule="out of scope")
-
-
-# The registry ----------------------------------------------------------------------------------
-
 COUNTED = ("car", "pedestrian", "truck", "traffic light")
-SAFE_TEXTS = {
-    name: text.replace("Yes", "Safe").replace("No", "Not safe") for name, text in answers.MOVE_FORWARD.items()
-}
-_P = phrasings
+SIDES = ("left", "right")
+Named = Iterator[tuple[str, Family]]
 
 
-def _registry() -> dict[str, Family]:
-    families: dict[str, Family] = {}
-
-    def add(name: str, decide, phrasing: Phrasings, rule: str, **slots: str) -> None:
-        families[name] = Family(decide, phrasing, slots.pop("group", name), rule, **slots)
-
-    for x in CATEGORIES:
-        key = x.replace(" ", "_")
-        rule = "A box of the category 0.025 frame heights or more large is there; no box of any size: absent."
-        add(f"presence_{key}", presence(x), _P.PRESENCE, rule, group="presence", category=x, topic=x)
-        add(f"absence_{key}", absence(x), _P.ABSENCE, rule, group="absence", category=x, topic=x)
+def _things() -> Named:
+    keys = {x: x.replace(" ", "_") for x in CATEGORIES}
+    d, p = decisions, phrasings
+    rule = "A box of the category 0.025 frame heights or more large is there; no box of any size: absent."
+    for x, key in keys.items():
+        yield f"presence_{key}", Family(d.presence(x), p.PRESENCE, rule, "presence", x, topic=x)
+        yield f"absence_{key}", Family(d.absence(x), p.ABSENCE, rule, "absence", x, topic=x)
+    rule = "Number of boxes, exact to five; undecided when boxes too small to see would change it."
     for x in COUNTED:
-        rule = "Number of boxes, exact to five; undecided when boxes too small to see would change it."
-        add(f"count_{x.replace(' ', '_')}", count(x), _P.COUNT, rule, group="count", category=x)
+        yield f"count_{keys[x]}", Family(d.count(x), p.COUNT, rule, "count", x)
+    rule = "The box with the lowest bottom edge; its side of the corridor; close from 0.60, far above 0.54."
     for x in ROAD_USERS:
-        rule = (
-            "The box with the lowest bottom edge; its side of the corridor; close from 0.60, far above 0.54."
-        )
-        add(f"nearest_{x}", nearest(x), _P.NEAREST, rule, group="nearest", category=x)
-    for x in CATEGORIES:
-        rule = "Box of the largest thing, if at least a quarter larger than the next."
-        add(f"detect_{x.replace(' ', '_')}", detect(x), _P.DETECT, rule, group="detect", category=x)
-    for side in ("left", "mine", "right"):
-        key, slot = ("mine", None) if side == "mine" else ("side", side)
-        rule = (
-            "A person or vehicle whose bottom edge is at or below 0.54 stands in the lane's drivable region."
-        )
-        topic = f"lane {side}"
-        clear, blocked = lane_clear(side), lane_blocked(side)
-        add(f"lane_clear_{side}", clear, _P.LANE_CLEAR[key], rule, group="lane_clear", side=slot, topic=topic)
-        add(
-            f"lane_blocked_{side}",
-            blocked,
-            _P.LANE_BLOCKED[key],
-            rule,
-            group="lane_blocked",
-            side=slot,
-            topic=topic,
-        )
-    add(
-        "move_forward",
-        way_ahead(answers.MOVE_FORWARD),
-        _P.MOVE_FORWARD,
-        "First of: the driver's light red or yellow; person, vehicle, sign in the corridor or very large.",
-        topic="way ahead",
-    )
-    add(
-        "must_stop",
-        way_ahead(answers.MUST_STOP),
-        _P.MUST_STOP,
-        "The opposite of move_forward.",
-        topic="way ahead",
-    )
-    add("command_forward", way_ahead(SAFE_TEXTS), _P.COMMAND_FORWARD, "As move_forward, said as an order.")
-    for side in ("left", "right"):
+        yield f"nearest_{x}", Family(d.nearest(x), p.NEAREST, rule, "nearest", x)
+    rule = "Box of the largest thing, if at least a quarter larger than the next."
+    for x, key in keys.items():
+        yield f"detect_{key}", Family(d.detect(x), p.DETECT, rule, "detect", x)
+
+
+def _lanes() -> Named:
+    d, p = decisions, phrasings
+    rule = "A person or vehicle whose bottom edge is at or below 0.54 stands in the lane's drivable region."
+    for lane in ("left", "mine", "right"):
+        key, side = ("mine", None) if lane == "mine" else ("side", lane)
+        slots = {"side": side, "topic": f"lane {lane}"}
+        clear, blocked = d.lane_clear(lane), d.lane_blocked(lane)
+        yield f"lane_clear_{lane}", Family(clear, p.LANE_CLEAR[key], rule, "lane_clear", **slots)
+        yield f"lane_blocked_{lane}", Family(blocked, p.LANE_BLOCKED[key], rule, "lane_blocked", **slots)
+
+
+def _driving() -> Named:
+    d, p = decisions, phrasings
+    texts = {
+        name: text.replace("Yes", "Safe").replace("No", "Not safe")
+        for name, text in answers.MOVE_FORWARD.items()
+    }
+    rule = "First of: the driver's light red or yellow; person, vehicle, sign in the corridor or very large."
+    go, stop, order = (d.way_ahead(given) for given in (answers.MOVE_FORWARD, answers.MUST_STOP, texts))
+    yield "move_forward", Family(go, p.MOVE_FORWARD, rule, "move_forward", topic="way ahead")
+    rule = "The opposite of move_forward."
+    yield "must_stop", Family(stop, p.MUST_STOP, rule, "must_stop", topic="way ahead")
+    rule = "As move_forward, said as an order."
+    yield "command_forward", Family(order, p.COMMAND_FORWARD, rule, "command_forward")
+    for side in SIDES:
         rule = "No red light, nobody near ahead or on that side, and a drivable area on that side."
-        add(f"turn_{side}", turn(side), _P.TURN, rule, group="turn", side=side)
-        order = turn(side, "Safe", "Not safe")
-        add(f"command_turn_{side}", order, _P.COMMAND_TURN, rule, group="command_turn", side=side)
+        yield f"turn_{side}", Family(d.turn(side), p.TURN, rule, "turn", side=side)
+        order = d.turn(side, "Safe", "Not safe")
+        yield f"command_turn_{side}", Family(order, p.COMMAND_TURN, rule, "command_turn", side=side)
         rule = "The lane on that side is clear as in lane_clear; what is behind the camera is not judged."
-        add(f"change_lane_{side}", change_lane(side), _P.CHANGE_LANE, rule, group="change_lane", side=side)
-        order = change_lane(side, "Safe", "Not safe")
-        add(f"command_lane_{side}", order, _P.COMMAND_LANE, rule, group="command_lane", side=side)
-        rule = "A drivable region on that side of the ego lane."
-        add(f"lane_exists_{side}", lane_exists(side), _P.LANE_EXISTS, rule, group="lane_exists", side=side)
-    for where in ("ahead", "left", "right"):
-        key, slot = ("ahead", None) if where == "ahead" else ("side", where)
-        rule = (
-            "A vehicle's bottom edge is at or below 0.60, its middle in the corridor or on that side of it."
+        yield (
+            f"change_lane_{side}",
+            Family(d.change_lane(side), p.CHANGE_LANE, rule, "change_lane", side=side),
         )
-        near = vehicle_near(where)
-        add(f"vehicle_near_{where}", near, _P.VEHICLE_NEAR[key], rule, group="vehicle_near", side=slot)
+        order = d.change_lane(side, "Safe", "Not safe")
+        yield f"command_lane_{side}", Family(order, p.COMMAND_LANE, rule, "command_lane", side=side)
+        rule = "A drivable region on that side of the ego lane."
+        yield (
+            f"lane_exists_{side}",
+            Family(d.lane_exists(side), p.LANE_EXISTS, rule, "lane_exists", side=side),
+        )
+
+
+def _surroundings() -> Named:
+    d, p = decisions, phrasings
+    rule = "A vehicle's bottom edge is at or below 0.60, its middle in the corridor or on that side of it."
+    for where in ("ahead", *SIDES):
+        key, side = ("ahead", None) if where == "ahead" else ("side", where)
+        near = d.vehicle_near(where)
+        yield f"vehicle_near_{where}", Family(near, p.VEHICLE_NEAR[key], rule, "vehicle_near", side=side)
     rule = "The road user in the corridor with the lowest bottom edge, at or below 0.54."
-    add("directly_ahead", directly_ahead, _P.AHEAD, rule)
-    add(
-        "compare_sides",
-        compare_sides,
-        _P.COMPARE,
-        "Visible vehicles with their middle left and right; two more wins.",
-    )
+    yield "directly_ahead", Family(d.directly_ahead, p.AHEAD, rule, "directly_ahead")
+    rule = "Visible vehicles with their middle left and right; two more wins."
+    yield "compare_sides", Family(d.compare_sides, p.COMPARE, rule, "compare_sides")
     rule = "Largest light taller than 0.025, 0.2 to 0.8 across, above 0.65; undecided if others disagree."
-    add("light_state", light_state, _P.LIGHT_STATE, rule)
+    yield "light_state", Family(d.light_state, p.LIGHT_STATE, rule, "light_state")
     rule = "A light placed as in light_state has the colour; no: all of them are known, or no light is there."
-    add("light_red", light_is("red"), _P.LIGHT_RED, rule, group="light_is")
-    add("light_green", light_is("green"), _P.LIGHT_GREEN, rule, group="light_is")
-    add(
-        "light_for_me",
-        light_for_me,
-        _P.LIGHT_FOR_ME,
-        "A light as in light_state is there; no light at all: no.",
-    )
+    yield "light_red", Family(d.light_is("red"), p.LIGHT_RED, rule, "light_is")
+    yield "light_green", Family(d.light_is("green"), p.LIGHT_GREEN, rule, "light_is")
+    rule = "A light as in light_state is there; no light at all: no."
+    yield "light_for_me", Family(d.light_for_me, p.LIGHT_FOR_ME, rule, "light_for_me")
+
+
+def _whole_frame() -> Named:
+    d, p = decisions, phrasings
     label = "The frame's label."
-    add("weather", attribute("weather", _named(WEATHER_WORDS)), _P.WEATHER, label)
-    for value, phrasing in (("rainy", _P.RAINY), ("snowy", _P.SNOWY)):
-        yes = attribute("weather", _yes_for(value, WEATHER_WORDS))
-        add(f"weather_{value}", yes, phrasing, label, group="weather_is")
-    add("time_of_day", attribute("timeofday", TIME_WORDS), _P.TIME_OF_DAY, label)
-    night, day = (
-        attribute("timeofday", _yes_for(value, tuple(TIME_WORDS))) for value in ("night", "daytime")
+    yield "weather", Family(d.weather, p.WEATHER, label, "weather")
+    yield "weather_rainy", Family(d.weather_is("rainy"), p.RAINY, label, "weather_is")
+    yield "weather_snowy", Family(d.weather_is("snowy"), p.SNOWY, label, "weather_is")
+    yield "time_of_day", Family(d.time_of_day, p.TIME_OF_DAY, label, "time_of_day")
+    yield "time_night", Family(d.time_is("night"), p.NIGHT, label, "time_is", topic="time")
+    yield "time_day", Family(d.time_is("daytime"), p.DAY, label, "time_is", topic="time")
+    yield "place", Family(d.place, p.PLACE, label, "place")
+    yield (
+        "visibility",
+        Family(d.visibility, p.VISIBILITY, "Good by day without rain, snow or fog.", "visibility"),
     )
-    add("time_night", night, _P.NIGHT, label, group="time_is", topic="time")
-    add("time_day", day, _P.DAY, label, group="time_is", topic="time")
-    add("place", attribute("scene", PLACE_WORDS), _P.PLACE, label)
-    add("visibility", visibility, _P.VISIBILITY, "Good by day without rain, snow or fog.")
-    add("describe", describe, _P.DESCRIBE, "Labels of the frame; few vehicles are at most three.")
-    add("out_of_scope", out_of_scope, _P.OUT_OF_SCOPE, "Not a question about what the frame shows.")
-    return families
+    rule = "Labels of the frame; few vehicles are at most three."
+    yield "describe", Family(d.describe, p.DESCRIBE, rule, "describe")
+    rule = "Not a question about what the frame shows."
+    yield "out_of_scope", Family(d.out_of_scope, p.OUT_OF_SCOPE, rule, "out_of_scope")
 
 
-FAMILIES = _registry()
+FAMILIES = dict(chain(_things(), _lanes(), _driving(), _surroundings(), _whole_frame()))
 """Name -> family, in the order in which a frame's rows are stored."""
 
 

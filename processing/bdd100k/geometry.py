@@ -237,8 +237,10 @@ def view(scene: Scene) -> "View":
     """What several families need to know about a scene, worked out once (scenes compare by identity)."""
     lanes = find_lanes(scene.drivable)
     users = scene.of(*ROAD_USERS)
-    stands = {"mine": [], "left": [], "right": []}
-    for thing in users if lanes else ():
+    stands: dict[str, list[SceneObject]] = {"mine": [], "left": [], "right": []}
+    for thing in users:
+        if lanes is None:
+            break
         which = lane_of(thing, lanes)
         if which is None:
             which = next((name for name in ("left", "right") if is_beside(thing, name, lanes)), None)

@@ -8,14 +8,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .labels import BadLabels
 
 WINDOW = 1 << 20
 LONGEST_RECORD = 64 << 20
 _FRAMES = re.compile(r'"frames"\s*:\s*\[')
-_SPACE = re.compile(r"[\s,]*")
+BETWEEN = tuple(" \t\r\n,")
 
 
 def stream(path: Path) -> Iterator[Any]:
@@ -33,12 +33,13 @@ def stream(path: Path) -> Iterator[Any]:
         raise BadLabels(f"cannot read {path}: {error.strerror}") from None
 
 
-def _entries(file, path: Path) -> Iterator[Any]:
+def _entries(file: TextIO, path: Path) -> Iterator[Any]:
     decoder = json.JSONDecoder()
     text, place = _first_entry(file, path)
     count, ended = 0, False
     while True:
-        place = _SPACE.match(text, place).end()
+        while text[place : place + 1] in BETWEEN:
+            place += 1
         if text[place : place + 1] == "]":
             return
         try:
@@ -55,7 +56,7 @@ def _entries(file, path: Path) -> Iterator[Any]:
         count, place = count + 1, after
 
 
-def _first_entry(file, path: Path) -> tuple[str, int]:
+def _first_entry(file: TextIO, path: Path) -> tuple[str, int]:
     """The first window and where the list's first entry begins in it."""
     text = file.read(WINDOW)
     start = text.lstrip()[:1]
