@@ -20,7 +20,7 @@ from PIL import Image as PILImage
 from .families import ask_all
 from .labels import Problems
 from .release import Record, scene
-from .scene import Scene
+from .scene import CATEGORIES, Scene
 
 TUNE_PERCENT = 8
 SLIPS = 0.04
@@ -192,7 +192,8 @@ def scene_row(found: Scene, encoded: bytes, target: str, seed: int, tally: Tally
         tally.answers[target, row.family, row.answer] += 1
     objects = None
     if found.objects is not None:
-        objects = [{name: getattr(thing, name) for name in OBJECT} for thing in found.objects]
+        named = (thing for thing in found.objects if thing.category in CATEGORIES)
+        objects = [{name: getattr(thing, name) for name in OBJECT} for thing in named]
     return {
         "image": {"bytes": encoded, "path": found.image_path.name if found.image_path else None},
         "image_id": found.image_id,

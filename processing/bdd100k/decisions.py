@@ -22,6 +22,7 @@ from .geometry import (
     size,
 )
 from .scene import (
+    CATEGORIES,
     PEOPLE,
     ROAD_USERS,
     TIMES_OF_DAY,
@@ -75,10 +76,21 @@ def _fact(answer: str, things: list[SceneObject], rule: str, holds: str | None =
 # Things ----------------------------------------------------------------------------------------
 
 
-def _presence(seen: View, category: str, yes: str, no: str) -> Decision:
+def _named(seen: View, category: str) -> list[SceneObject] | Undecidable:
+    """The things of a category; when there is none, but something that nobody could name, that is unknown."""
     if seen.scene.objects is None:
         return UNANNOTATED
     things = seen.scene.of(category)
+    unnamed = "other person" if category in PEOPLE else "other vehicle" if category in VEHICLES else ""
+    return (
+        Undecidable("something of unknown kind is there") if not things and seen.scene.of(unnamed) else things
+    )
+
+
+def _presence(seen: View, category: str, yes: str, no: str) -> Decision:
+    things = _named(seen, category)
+    if isinstance(things, Undecidable):
+        return things
     if not things:
         return Fact(no, rule="absent")
     visible = [thing for thing in things if size(thing, seen.scene) >= VISIBLE_SIZE]
@@ -101,9 +113,9 @@ def count(category: str) -> Callable[[View], Decision]:
     """How many things of a category there are: exact to five, then "more than five"."""
 
     def decide(seen: View) -> Decision:
-        if seen.scene.objects is None:
-            return UNANNOTATED
-        things = seen.scene.of(category)
+        things = _named(seen, category)
+        if isinstance(things, Undecidable):
+            return things
         visible = [thing for thing in things if size(thing, seen.scene) >= VISIBLE_SIZE * 0.8]
         number = min(len(things), 6)
         if min(len(visible), 6) != number:
@@ -117,9 +129,10 @@ def nearest(category: str) -> Callable[[View], Decision]:
     """Side and distance of the road user of a category whose bottom edge is lowest."""
 
     def decide(seen: View) -> Decision:
-        if seen.scene.objects is None:
-            return UNANNOTATED
-        things = sorted(seen.scene.of(category), key=lambda thing: -thing.box[3])
+        named = _named(seen, category)
+        if isinstance(named, Undecidable):
+            return named
+        things = sorted(named, key=lambda thing: -thing.box[3])
         if not things:
             return Fact("There is none.", rule="absent")
         closest = things[0]
@@ -139,9 +152,10 @@ def detect(category: str) -> Callable[[View], Decision]:
     """Location tokens of the clearly largest thing of a category."""
 
     def decide(seen: View) -> Decision:
-        if seen.scene.objects is None:
-            return UNANNOTATED
-        things = sorted(seen.scene.of(category), key=lambda thing: -area(thing.box))
+        named = _named(seen, category)
+        if isinstance(named, Undecidable):
+            return named
+        things = sorted(named, key=lambda thing: -area(thing.box))
         if not things:
             return Fact("There is none.", rule="absent")
         if size(things[0], seen.scene) < VISIBLE_SIZE:
@@ -183,6 +197,8 @@ def directly_ahead(seen: View) -> Decision:
         return Undecidable("only something far away ahead")
     if any(t.category != first.category and first.box[3] - t.box[3] < 0.02 for t in users[1:]):
         return Undecidable("two are about equally near")
+    if first.category not in CATEGORIES:
+        return Undecidable("something of unknown kind is there")
     return _fact(f"A {first.category}.", [first], "nearest in the corridor")
 
 

@@ -57,7 +57,7 @@ def _things() -> Named:
     for x in COUNTED:
         yield f"count_{keys[x]}", Family(d.count(x), p.COUNT, rule, "count", x)
     rule = "The box with the lowest bottom edge; its side of the corridor; close from 0.60, far above 0.54."
-    for x in ROAD_USERS:
+    for x in (x for x in CATEGORIES if x in ROAD_USERS):
         yield f"nearest_{x}", Family(d.nearest(x), p.NEAREST, rule, "nearest", x)
     rule = "Box of the largest thing, if at least a quarter larger than the next."
     for x, key in keys.items():

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .scene import CATEGORIES, PLACES, TIMES_OF_DAY, WEATHERS, Box, SceneObject
+from .scene import CATEGORIES, PLACES, ROAD_USERS, TIMES_OF_DAY, WEATHERS, Box, SceneObject
 
 ALIASES = {
     "person": "pedestrian",
     "bike": "bicycle",
     "motor": "motorcycle",
     "motorbike": "motorcycle",
+    "trailer": "other vehicle",
 }
-OTHER_CATEGORIES = ("other vehicle", "other person", "trailer")
-"""Categories of the release that this project does not ask about; dropped without complaint."""
+KNOWN = {*CATEGORIES, *ROAD_USERS}
 LIGHTS = {
     "red": "red",
     "r": "red",
@@ -117,8 +117,7 @@ def scene_objects(
             continue
         category = _category(label.get("category"))
         if category is None:
-            if label.get("category") not in OTHER_CATEGORIES:
-                problems.dropped("unknown category", name, str(label.get("category")))
+            problems.dropped("unknown category", name, str(label.get("category")))
             continue
         box = repair_box(label["box2d"], width, height, name, problems)
         if box is None:
@@ -142,7 +141,7 @@ def _category(value: Any) -> str | None:
     if not isinstance(value, str):
         return None
     value = ALIASES.get(value.strip().lower(), value.strip().lower())
-    return value if value in CATEGORIES else None
+    return value if value in KNOWN else None
 
 
 def _flag(value: Any) -> bool | None:

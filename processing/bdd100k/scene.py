@@ -21,8 +21,9 @@ CATEGORIES = (
     "traffic light",
     "traffic sign",
 )
-PEOPLE = ("pedestrian", "rider")
-VEHICLES = ("car", "truck", "bus", "train", "motorcycle", "bicycle")
+PEOPLE = ("pedestrian", "rider", "other person")
+VEHICLES = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "other vehicle")
+"""The last of each could not be named by the annotators: in the way all the same, but of unknown kind."""
 ROAD_USERS = PEOPLE + VEHICLES
 WEATHERS = ("clear", "partly cloudy", "overcast", "rainy", "snowy", "foggy")
 TIMES_OF_DAY = ("daytime", "dawn/dusk", "night")
@@ -41,7 +42,7 @@ class SceneObject:
     """One labelled thing.
 
     Attributes:
-        category: One of `CATEGORIES`.
+        category: One of `CATEGORIES`, or "other person" or "other vehicle".
         box: `(x1, y1, x2, y2)`, fractions of the frame.
         occluded: Whether something hides part of it, `None` when not labelled.
         truncated: Whether the frame's edge cuts it, `None` when not labelled.

@@ -104,6 +104,19 @@ def test_annotated_and_empty_is_a_negative_but_a_missing_mask_is_not():
     assert answer(scene(drivable=road()), "lane_clear_left") == "Yes, it is clear."
 
 
+def test_unnamed_road_users_are_in_the_way_but_of_unknown_kind():
+    person, vehicle = SceneObject("other person", WALKER.box), SceneObject("other vehicle", CAR_AHEAD.box)
+    assert answer(scene(person), "move_forward") == MOVE_FORWARD["person"]
+    assert answer(scene(vehicle), "move_forward") == MOVE_FORWARD["vehicle"]
+    assert answer(scene(person), "presence_pedestrian") is None
+    assert answer(scene(person), "presence_bus") == "No."
+    assert answer(scene(vehicle), "presence_bus") is None
+    assert answer(scene(vehicle), "count_truck") is None
+    assert answer(scene(vehicle), "nearest_car") is None
+    assert answer(scene(vehicle), "directly_ahead") is None
+    assert answer(scene(vehicle, CAR_LEFT), "presence_car") == "Yes."
+
+
 def test_things_too_small_to_see_are_left_out():
     speck = SceneObject("bus", (0.5, 0.45, 0.505, 0.46))
     assert answer(scene(speck), "presence_bus") is None
@@ -148,7 +161,7 @@ def scenes(draw) -> Scene:
         x1, x2 = sorted(draw(st.lists(FRACTIONS, min_size=2, max_size=2, unique=True)))
         y1, y2 = sorted(draw(st.lists(FRACTIONS, min_size=2, max_size=2, unique=True)))
         colour = draw(st.sampled_from([None, "red", "yellow", "green", "none"]))
-        category = draw(st.sampled_from(CATEGORIES))
+        category = draw(st.sampled_from([*CATEGORIES, "other person", "other vehicle"]))
         box = (x1 / 128, y1 / 128, x2 / 128, y2 / 128)
         return SceneObject(category, box, light=colour if category == "traffic light" else None)
 
@@ -190,9 +203,9 @@ def test_every_family_is_true_under_mirroring(given_scene):
 @given(scenes())
 def test_evidence_boxes_belong_to_objects_of_the_named_kind(given_scene):
     members = {
-        "person": {"pedestrian", "rider"},
-        "vehicle": {"car", "truck", "bus", "train", "motorcycle", "bicycle"},
-        "object": set(CATEGORIES),
+        "person": {"pedestrian", "rider", "other person"},
+        "vehicle": {"car", "truck", "bus", "train", "motorcycle", "bicycle", "other vehicle"},
+        "object": {*CATEGORIES, "other person", "other vehicle"},
     }
     for row in ask_all(given_scene).rows:
         assert bool(row.evidence) == (row.evidence_category is not None), row
