@@ -95,11 +95,11 @@ _REASONS = {
     ),
     "vehicle": _spellings(
         "vehicle | vehicles | car | cars | truck | trucks | bus | buses | train | motorcycle | "
-        "motorcycles | motorbike | van | traffic jam | lorry"
+        "motorcycles | motorbike | bicycle | bicycles | bike | van | traffic jam | lorry"
     ),
     "obstacle": _spellings(
-        "obstacle | obstacles | barrier | barriers | sign | traffic sign | bicycle | bike | debris | cone "
-        "| cones | object | something | obstruction"
+        "obstacle | obstacles | barrier | barriers | sign | traffic sign | debris | cone | cones | object | "
+        "something | obstruction"
     ),
 }
 CHOICES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -123,8 +123,9 @@ _NO = _spellings(
     "not at all | of course not | certainly not | definitely not | absolutely not | not really | never | "
     "unsafe | none | nobody | nothing | neither | no one | not | cannot | hardly"
 )
-# Echoes ("It is.") answer only when they are the whole clause: "It is a car" answers nothing.
+# These deny what follows as often as they answer.
 _DENIALS = {"no", "not", "cannot", "none", "nobody", "nothing", "neither", "no one", "hardly", "never"}
+# These answer only when they are the whole clause: "It is." does, "It is a car" does not.
 _ECHO = {"it is", "there is", "there are", "you can", "you may", "i can", "it does", "they are"}
 _REFUSALS = re.compile(
     r"\b(i (do not|don't|cannot|can't|can not) "

@@ -67,9 +67,8 @@ def headline(result: Mapping[str, Any]) -> dict[str, Any]:
             "mean"
         ),
         "mass ratio (mean over categories)": over_categories.get("ratio", {}).get("mean"),
-        "deletion drop, evidence over elsewhere": round(drop["evidence"]["mean"] / elsewhere, 6)
-        if elsewhere and elsewhere > 0
-        else None,
+        "probability lost when the evidence is blanked": drop.get("evidence", {}).get("mean"),
+        "probability lost when as much is blanked elsewhere": elsewhere,
         "calibration error after temperature": calibration.get("ece"),
         "false safe at half coverage": safety.get("false_safe", {}).get("rate"),
     }
@@ -120,7 +119,7 @@ def _number(name: str, value: Any) -> str:
         return "not measured"
     if isinstance(value, int):
         return str(value)
-    return f"{value:.2f}" if "mass ratio" in name or "over elsewhere" in name else f"{100 * value:.1f}%"
+    return f"{value:.2f}" if "mass ratio" in name else f"{100 * value:.1f}%"
 
 
 def markdown(result: Mapping[str, Any]) -> str:

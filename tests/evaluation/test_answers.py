@@ -175,6 +175,7 @@ FIVE_WAY = {
     "No, a pedestrian is crossing ahead.": "person",
     "No, there is a person on the road": "person",
     "No, a car is ahead.": "vehicle",
+    "No, a bicycle is in the way.": "vehicle",
     "No, a vehicle is not moving": "vehicle",
     "No, an obstacle blocks the way": "obstacle",
     "Yes, no pedestrian and no vehicle ahead": "safe",
