@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .renderer import render_scene, scene_name
+from .renderer import check_request, render_scene, scene_name
 
 DEFAULT_SPLITS = {"train": 0.8, "val": 0.2}
 
@@ -42,13 +42,12 @@ def render_dataset(
         How many frames each split got.
 
     Raises:
-        ValueError: No frames, a negative seed, no workers, or shares that do not add up to 1.
+        ValueError: No frames, a negative seed, an odd size, no workers, or shares that do not add up to 1.
     """
     splits = DEFAULT_SPLITS if splits is None else splits
-    if num_frames < 1 or seed < 0 or workers < 1:
-        raise ValueError(
-            f"need at least 1 frame and 1 worker and a seed from 0, not {num_frames}, {workers}, {seed}"
-        )
+    check_request(seed, size)
+    if num_frames < 1 or workers < 1:
+        raise ValueError(f"need at least 1 frame and 1 worker, not {num_frames} and {workers}")
     if abs(sum(splits.values()) - 1.0) > 1e-6 or min(splits.values()) < 0:
         raise ValueError(f"the splits' shares must add up to 1: {splits}")
     counts = {}

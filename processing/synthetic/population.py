@@ -24,18 +24,17 @@ def choose(rng: np.random.Generator, weights: dict[str, float]) -> str:
 def sample_actors(road: Road, rng: np.random.Generator) -> tuple[list[Actor], float | None]:
     """All that stands on and beside a road, and how far ahead the ego lane is blocked (None: it is free)."""
     density = float(rng.gamma(targets.TRAFFIC_SHAPE, 1.2 / targets.TRAFFIC_SHAPE))
-    actors, lead = _traffic(road, density, rng)
-    actors += _parked(road, density, rng)
-    actors += _crossing_traffic(road, density, rng)
-    actors += _far_lots(road, density, rng)
-    actors += _two_wheelers(road, rng)
-    actors += _people(road, rng)
-    actors = _without_overlaps(actors)
+    frontage = _frontage(road, -1, rng) + _frontage(road, 1, rng)
+    movable, lead = _traffic(road, density, rng)
+    movable += _parked(road, density, rng)
+    movable += _crossing_traffic(road, density, rng)
+    movable += _outdoors(_far_lots(road, density, rng), frontage)
+    movable += _two_wheelers(road, rng)
+    movable += _people(road, rng)
+    actors = _without_overlaps(movable) + frontage
     actors += _signals(road, rng)
     actors += _signs(road, rng)
-    for side in (-1, 1):
-        actors += _frontage(road, side, rng)
-        actors += _furniture(road, side, rng)
+    actors += _furniture(road, -1, rng) + _furniture(road, 1, rng)
     actors += _highway_parts(road, rng) if road.scene == "highway" else []
     return actors, lead
 
@@ -162,6 +161,21 @@ def _far_lots(road: Road, density: float, rng: np.random.Generator) -> list[Acto
     return [actor for actor in actors if MODELS[actor.model].length < 9]
 
 
+def _outdoors(cars: list[Actor], frontage: list[Actor]) -> list[Actor]:
+    """Leave out the cars that would be parked inside a building."""
+    buildings = [actor for actor in frontage if actor.kind == "building"]
+    return [
+        car
+        for car in cars
+        if not any(
+            building.s - 2 < car.s < building.s + building.size[0] + 2
+            and building.d * car.d > 0
+            and abs(car.d) > abs(building.d) - 2.6
+            for building in buildings
+        )
+    ]
+
+
 # --- people
 
 
@@ -273,7 +287,8 @@ def _signs(road: Road, rng: np.random.Generator) -> list[Actor]:
             d = _edge(road, side) + side * rng.uniform(0.4, 1.2)
             s, height = rng.gamma(2.2, 14.0) + 8.0, rng.uniform(2.2, 3.4)
             model = choose(rng, models)
-            if s < VIEW and not road.in_junction(s):
+            crowded = any(abs(other.s - s) < 5.0 and (other.d > 0) == (d > 0) for other in actors)
+            if s < VIEW and not crowded and not road.in_junction(s):
                 actors.append(Actor("sign", float(s), d, FACING, _seed(rng), model, size=(height,)))
     for junction in road.junctions:
         if junction.stop_sign:

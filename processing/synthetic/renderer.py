@@ -99,6 +99,14 @@ def scene_name(seed: int) -> str:
     return f"synthetic-{seed:06d}"
 
 
+def check_request(seed: int, size: tuple[int, int]) -> None:
+    """Raise a ValueError for a negative seed or a size that is not 16:9 or too small to see anything in."""
+    if seed < 0:
+        raise ValueError(f"a scene's seed must be zero or more, not {seed}")
+    if size[0] < 64 or abs(size[0] * 9 - size[1] * 16) > 16:
+        raise ValueError(f"a frame must be 16:9 and at least 64 pixels wide, not {size[0]}x{size[1]}")
+
+
 def render_scene(seed: int, size: tuple[int, int] = (512, 288)) -> RenderedScene:
     """Render the scene of a seed: the same picture and labels every time.
 
@@ -109,10 +117,7 @@ def render_scene(seed: int, size: tuple[int, int] = (512, 288)) -> RenderedScene
     Raises:
         ValueError: The seed is negative or the size is not 16:9 or too small to see anything in.
     """
-    if seed < 0:
-        raise ValueError(f"a scene's seed must be zero or more, not {seed}")
-    if size[0] < 64 or abs(size[0] * 9 - size[1] * 16) > 16:
-        raise ValueError(f"a frame must be 16:9 and at least 64 pixels wide, not {size[0]}x{size[1]}")
+    check_request(seed, size)
     return render_layout(sample_layout(seed), size)
 
 

@@ -185,7 +185,7 @@ def draw_bin(painter: Painter, actor: Actor, layout: Layout) -> None:
 
 # --- traffic lights
 
-_LAMPS = {"red": (255, 44, 36), "yellow": (255, 190, 40), "green": (60, 255, 170)}
+_LAMPS = {"red": (255, 26, 28), "yellow": (255, 190, 40), "green": (60, 255, 170)}
 _CODES = {"red": "R", "yellow": "Y", "green": "G"}
 
 

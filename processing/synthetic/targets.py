@@ -74,8 +74,8 @@ PEOPLE_MEAN_WHEN_PRESENT = 4.6
 TWO_WHEELERS = {"bicycle": 0.24, "motorcycle": 0.10}
 RIDDEN = {"bicycle": 0.60, "motorcycle": 0.5}
 
-SIGNS_PRESENT = 0.78
-SIGNS_MEAN_WHEN_PRESENT = 4.4
+SIGNS_PRESENT = 0.80
+SIGNS_MEAN_WHEN_PRESENT = 5.4
 SIGN_MODEL = {
     "parking": 0.30,
     "street": 0.24,

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from traffic_vlm.processing.synthetic import render_dataset, render_scene
+from traffic_vlm.processing.synthetic.contact_sheet import choose_seeds
+from traffic_vlm.processing.synthetic.layout import sample_layout
 
 CATEGORIES = {
     "pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
@@ -99,14 +101,31 @@ def test_dataset_has_the_release_layout_and_equal_bytes_with_more_workers(tmp_pa
         assert Image.open(mask).size == (1280, 720)
 
 
-def test_command_line_refuses_bad_input_in_one_line(tmp_path):
+def run_script(*arguments) -> subprocess.CompletedProcess:
     script = Path(__file__).parents[2] / "scripts" / "render.py"
-    run = subprocess.run(
-        [sys.executable, script, "--num", "0", "--output", tmp_path / "d"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("wrong", [("--num", 0), ("--num", 2, "--width", 20), ("--num", 2, "--seed", -3)])
+def test_command_line_refuses_bad_input_in_one_line_and_writes_nothing(tmp_path, wrong):
+    run = run_script(*wrong, "--output", tmp_path / "d")
     assert run.returncode == 2
     assert run.stderr.startswith("error: ")
-    assert "Traceback" not in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert not (tmp_path / "d").exists()
+
+
+def test_command_line_writes_a_data_set(tmp_path):
+    run = run_script("--num", 2, "--output", tmp_path / "d", "--width", 128, "--workers", 1)
+    assert run.returncode == 0, run.stderr
+    assert len(list((tmp_path / "d").rglob("*.jpg"))) == 2
+
+
+def test_the_contact_sheet_shows_every_weather_and_time_of_day():
+    layouts = [sample_layout(seed) for seed in choose_seeds(0)]
+    assert len({layout.seed for layout in layouts}) == len(layouts)
+    assert {layout.weather for layout in layouts} == {
+        "clear", "partly cloudy", "overcast", "rainy", "snowy", "foggy",
+    }  # fmt: skip
+    assert {layout.timeofday for layout in layouts} == {"daytime", "dawn/dusk", "night"}
