@@ -4,6 +4,7 @@ None of them guesses: a missing label is unknown, a borderline case is left out.
 right.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -221,7 +222,8 @@ def vehicle_near(where: str) -> Callable[[View], Decision]:
 # Lanes -----------------------------------------------------------------------------------------
 
 
-def _lane(seen: View, which: str) -> Fact | Undecidable:
+@functools.lru_cache(maxsize=12)
+def _lane(seen: View, which: str) -> Decision:
     """State of a lane: the answer is one of the fixed reasons, without the decision in front."""
     if seen.scene.objects is None:
         return UNANNOTATED
@@ -229,7 +231,7 @@ def _lane(seen: View, which: str) -> Fact | Undecidable:
         return Undecidable("no drivable area labelled")
     if seen.lanes is None:
         return Undecidable("ego lane not marked")
-    if not seen.lanes.usual_pitch():
+    if not seen.lanes.usual_pitch:
         return Undecidable("camera pitch unusual, distances unknown")
     blocking = [thing for thing in seen.stands[which] if thing.box[3] >= BLOCKS]
     people = [thing for thing in blocking if thing.category in PEOPLE]

@@ -8,7 +8,8 @@ Assumptions, all of them symmetric in left and right:
   and camera pitch move this, so most thresholds have a band around them in which a question is left
   undecided, and the lane questions are undecided when the road plainly does not end near that horizon.
 * The corridor ahead is the trapezoid (0.40, 0.45), (0.60, 0.45), (0.95, 1), (0.05, 1).
-* The ego lane is the region labelled "direct". "Alternative" regions beside it are the lane on that side; it
+* The ego lane is the region labelled "direct". "Alternative" regions beside it are the lane on that side;
+it
   may be several lanes. Drivable regions stop where a vehicle stands: the middle of a vehicle's bottom edge
   touches the upper end of its lane's region, it does not lie inside it.
 * What is behind or beside the camera is not in the frame and is not judged.
@@ -118,16 +119,14 @@ class Lanes:
         left_edge: `(90,)` column of the ego lane's left edge for each row, extrapolated where the lane is
             hidden.
         right_edge: The same on the right, exclusive.
+        usual_pitch: Whether the road ends near the assumed horizon, so that heights in the frame mean
+            distances.
     """
 
     cells: dict[str, np.ndarray]
     left_edge: np.ndarray
     right_edge: np.ndarray
-
-    def usual_pitch(self) -> bool:
-        """Whether the road ends where the assumed horizon is, so that heights in the frame mean distances."""
-        top = np.flatnonzero(np.logical_or.reduce(list(self.cells.values())).any(axis=1))[0]
-        return bool(top >= HIGHEST_ROAD * GRID_HEIGHT)
+    usual_pitch: bool
 
     def exists(self, which: str) -> bool:
         """Whether the lane is there at all."""
@@ -175,7 +174,8 @@ def find_lanes(drivable: np.ndarray | None) -> Lanes | None:
         "left": alternative & (x < centre[:, None]),
         "right": alternative & (x > centre[:, None]),
     }
-    return Lanes(cells, left_edge, right_edge)
+    top = int(((direct | alternative).any(axis=1)).argmax())
+    return Lanes(cells, left_edge, right_edge, top >= HIGHEST_ROAD * GRID_HEIGHT)
 
 
 def _towards_horizon(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -251,7 +251,7 @@ def view(scene: Scene) -> "View":
     return View(scene, lanes, stands, corridor, lights)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class View:
     """A scene with its geometry.
 

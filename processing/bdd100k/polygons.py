@@ -1,6 +1,7 @@
 """Drivable areas and lane markings drawn as poly2d (lines, cubic Bezier curves) put on the drivable grid."""
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,14 @@ OVERSAMPLE = 4
 """Pixels drawn for each side of a grid cell before a cell takes the value that most of them have."""
 CURVE_STEPS = 12
 
-Points = list[tuple[float, float]]
+CURVE_WEIGHTS = tuple(
+    ((1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3)
+    for t in (step / CURVE_STEPS for step in range(1, CURVE_STEPS + 1))
+)
+"""Bernstein polynomials at each step of a curve."""
+
+Point = tuple[float, float]
+Points = list[Point]
 
 
 def outline(poly: Any) -> Points:
@@ -34,7 +42,7 @@ def outline(poly: Any) -> Points:
         ValueError: There are no finite numbers or no letters where they should be.
     """
     vertices, types = _spelled(poly)
-    if len(vertices) != len(types) or not np.isfinite(vertices).all():
+    if len(vertices) != len(types) or not all(isfinite(x) and isfinite(y) for x, y in vertices):
         raise ValueError("vertices and types do not fit")
     points: Points = vertices[:1]
     index = 1
@@ -60,14 +68,15 @@ def _spelled(poly: Any) -> tuple[Points, str]:
         raise ValueError(f"not a polygon: {error}") from None
 
 
-def _bezier(start, first, second, end) -> Points:
-    t = np.linspace(0, 1, CURVE_STEPS + 1)[1:, None]
-    s = 1 - t
-    weights = (s**3, 3 * s**2 * t, 3 * s * t**2, t**3)
-    curve = sum(
-        weight * np.asarray(point) for weight, point in zip(weights, (start, first, second, end), strict=True)
-    )
-    return [(float(x), float(y)) for x, y in curve]
+def _bezier(start: Point, first: Point, second: Point, end: Point) -> Points:
+    """Points of a cubic Bezier curve after its start, its end included."""
+    return [
+        (
+            a * start[0] + b * first[0] + c * second[0] + d * end[0],
+            a * start[1] + b * first[1] + c * second[1] + d * end[1],
+        )
+        for a, b, c, d in CURVE_WEIGHTS
+    ]
 
 
 def polygons_of(label: Mapping[str, Any]) -> list[Any]:
