@@ -85,6 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
     for kind, number in report["problems"].items():
         print(f"{kind}: {number}")
     for split, number in report["frames"].items():
