@@ -21,7 +21,8 @@ from transformers.masking_utils import (
     create_masks_for_generate,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.processing_utils import Unpack
+from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_traffic_vlm import TrafficVLMConfig, TrafficVLMTextConfig, TrafficVLMVisionConfig
@@ -126,7 +127,10 @@ class TrafficVLMVisionModel(TrafficVLMPreTrainedModel):
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
-        self, pixel_values: torch.Tensor, pixel_attention_mask: torch.Tensor | None = None, **kwargs: Any
+        self,
+        pixel_values: torch.Tensor,
+        pixel_attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encodes images.
 
@@ -194,7 +198,7 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
         image_hidden_states: torch.Tensor | None = None,
         image_memory: ImageMemory | None = None,
         grounding_positions: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> TrafficVLMModelOutput:
         """Runs the decoder.
 
@@ -319,7 +323,10 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
 
     @can_return_tuple
     def get_image_features(
-        self, pixel_values: torch.Tensor, pixel_attention_mask: torch.Tensor | None = None, **kwargs: Any
+        self,
+        pixel_values: torch.Tensor,
+        pixel_attention_mask: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPooling:
         """Encodes images and projects them to the decoder's width.
 
@@ -356,7 +363,7 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
         pixel_attention_mask: torch.Tensor | None = None,
         image_hidden_states: torch.Tensor | None = None,
         grounding_positions: torch.Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> TrafficVLMModelOutput:
         """Runs encoder and decoder.
 
@@ -494,7 +501,9 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         self.patch_head = PatchHead(config) if config.num_patch_labels and config.uses_vision else None
         self.post_init()
 
-    def get_image_features(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+    def get_image_features(
+        self, pixel_values: torch.Tensor, **kwargs: Unpack[TransformersKwargs]
+    ) -> BaseModelOutputWithPooling:
         """See `TrafficVLMModel.get_image_features`."""
         return self.model.get_image_features(pixel_values, **kwargs)
 
@@ -517,7 +526,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         image_hidden_states: torch.Tensor | None = None,
         grounding_positions: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> TrafficVLMOutput:
         """Logits of the next tokens, and a loss if there are labels.
 
