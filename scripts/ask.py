@@ -81,9 +81,11 @@ def load_frame(image: str | None, scene: int | None) -> Image.Image:
 
 
 def draw(frame: Image.Image, results: list[dict[str, Any]]) -> Image.Image:
-    """Draw one panel a question, below each other."""
+    """Draw one panel a question, below each other (ValueError: the model cannot say where it looked)."""
     from traffic_vlm.evaluation.overlay import draw_overlay, stack_panels
 
+    if any(result["evidence_map"] is None for result in results):
+        raise ValueError("--overlay: this checkpoint has no cross-attention, so there is no heat to draw.")
     return stack_panels(
         [
             draw_overlay(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from scripts_loader import load_script
-from tiny_checkpoint import ANSWERS, QUESTIONS
+from tiny_checkpoint import ANSWERS, QUESTIONS, make_pipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,6 +123,15 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(ask, checkpoint, tmp_path
         assert captured.err.count("\n") == 1, f"{name}: {captured.err}"
         assert complaint in captured.err, name
         assert not out.parent.exists(), name
+
+
+def test_no_overlay_without_cross_attention(ask, frame, tmp_path, capsys):
+    make_pipeline(fusion="prefix").save_pretrained(tmp_path / "prefix")
+    arguments = ["--image", frame, "--text", "Is it?", "--overlay", tmp_path / "out.png"]
+    assert run(ask, tmp_path / "prefix", *arguments) == 2
+    assert "no cross-attention" in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+    assert run(ask, tmp_path / "prefix", *arguments[:-2]) == 0
 
 
 def test_a_failing_write_leaves_nothing_behind(ask, checkpoint, frame, tmp_path, monkeypatch, capsys):
