@@ -344,7 +344,8 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
         """
         if self.vision_tower is None:
             raise ValueError("this model has fusion='none' and no vision encoder: it has no image features.")
-        outputs = self.vision_tower(pixel_values, pixel_attention_mask, **kwargs)
+        # config.return_dict=False is for what leaves the outermost model, not for what moves inside.
+        outputs = self.vision_tower(pixel_values, pixel_attention_mask, return_dict=True, **kwargs)
         outputs.pooler_output = self.projector(outputs.last_hidden_state)
         return outputs
 
@@ -401,7 +402,9 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
             )
         vision_outputs = None
         if pixel_values is not None and self.vision_tower is not None and image_hidden_states is None:
-            vision_outputs = self.get_image_features(pixel_values, pixel_attention_mask, **kwargs)
+            vision_outputs = self.get_image_features(
+                pixel_values, pixel_attention_mask, return_dict=True, **kwargs
+            )
             image_hidden_states = vision_outputs.pooler_output
         elif self.vision_tower is None:
             image_hidden_states = None
@@ -437,6 +440,7 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
             image_hidden_states=image_hidden_states if self.config.uses_cross_attention else None,
             image_memory=memory,
             grounding_positions=grounding_positions,
+            return_dict=True,
             **kwargs,
         )
         outputs.image_hidden_states = image_hidden_states
@@ -571,6 +575,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
             pixel_attention_mask=pixel_attention_mask,
             image_hidden_states=image_hidden_states,
             grounding_positions=grounding_positions,
+            return_dict=True,
             **kwargs,
         )
         loss = logits = None
@@ -787,10 +792,18 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         model_inputs = super().prepare_inputs_for_generation(
             input_ids, is_first_iteration=is_first_iteration, **kwargs
         )
-        if not is_first_iteration and kwargs.get("use_cache", True):
+        later_step = not is_first_iteration and kwargs.get("use_cache", True)
+        if later_step or self.continues_after_prefix(model_inputs):
             for name in (*self._image_inputs, "image_index", "grounding_positions"):
                 model_inputs.pop(name, None)
         return model_inputs
+
+    def continues_after_prefix(self, model_inputs: dict[str, Any]) -> bool:
+        """Whether a cache already holds the prefix, and the new tokens hold no `<image>` to fill."""
+        cache, ids = model_inputs.get("past_key_values"), model_inputs.get("input_ids")
+        if not self.config.uses_prefix or cache is None or ids is None or cache.get_seq_length() == 0:
+            return False
+        return not bool((ids == self.config.image_token_id).any())
 
     def _expand_inputs_for_generation(self, **kwargs: Any) -> tuple[torch.Tensor, dict[str, Any]]:
         """Repeats rows for beams and samples, not images: `image_index` (or even grouping) still holds."""

@@ -2,8 +2,8 @@
 
 Builds one virtual environment for each end of the range, and lets the oldest load the checkpoint and save it
 again, the newest load that and save it again, and the oldest load the result. Each load is a fresh offline
-process that has never seen this source tree: the code comes from beside the weights. All must agree on logits,
-generated tokens and, where the checkpoint has a processor, on the words.
+process that has never seen this source tree: the code comes from beside the weights. All must agree on the
+logits, the generated tokens and, where the checkpoint has a processor, on the words.
 
     python scripts/test_versions.py                                  # 5.4.0 and the latest release
     python scripts/test_versions.py --oldest 5.6.0 --newest 5.23.0 --folder /tmp/versions

@@ -195,6 +195,18 @@ def test_generate_continues_from_returned_cache(model, inputs) -> None:
         **options,
     )
     assert torch.equal(second.sequences, whole.sequences)
+    # The pixels may be given again: cross-attention encodes them anew, a prefix stays as it is in the cache.
+    first = model.generate(**inputs, max_new_tokens=3, **options)
+    images = {name: inputs[name] for name in ("pixel_values", "image_index")}
+    third = model.generate(
+        input_ids=first.sequences,
+        attention_mask=mask,
+        past_key_values=first.past_key_values,
+        max_new_tokens=3,
+        **images,
+        **options,
+    )
+    assert torch.equal(third.sequences, whole.sequences)
 
 
 def test_a_new_image_replaces_the_kept_one(tiny_model, tiny_inputs) -> None:

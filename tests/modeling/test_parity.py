@@ -1,5 +1,8 @@
 """The network computes what SigLIP, Gemma and PaliGemma compute, with their weights copied over."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -203,6 +206,20 @@ def test_from_siglip_gemma_reads_checkpoints_from_disk(tmp_path) -> None:
         expected = siglip.vision_model(pixels, interpolate_pos_encoding=True).last_hidden_state
         assert_close(seen, expected, **TOLERANCE[torch.float32])
     assert answers.patch_logits.shape == (1, 12, 4)
+
+
+def test_the_conversion_script_saves_a_checkpoint_or_says_why_not(tmp_path, capsys) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "convert_siglip_gemma.py"
+    main = runpy.run_path(str(script))["main"]
+    randomise(SiglipVisionModel(SiglipVisionConfig(**SIGLIP))).save_pretrained(tmp_path / "siglip")
+    randomise(GemmaModel(GemmaConfig(**GEMMA))).save_pretrained(tmp_path / "gemma")
+    arguments = ["--vision", str(tmp_path / "siglip"), "--text", str(tmp_path / "gemma"), "--output"]
+    assert main([*arguments, str(tmp_path / "new"), "--image-size", "16", "48"]) == 0
+    model = TrafficVLMForConditionalGeneration.from_pretrained(tmp_path / "new")
+    assert model.config.vision_config.image_size == [16, 48]
+    assert main([*arguments, str(tmp_path / "bad"), "--image-size", "10", "48"]) == 2
+    assert "change image_size or patch_size" in capsys.readouterr().err
+    assert not (tmp_path / "bad").exists()
 
 
 def test_foreign_weights_are_refused() -> None:
