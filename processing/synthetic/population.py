@@ -125,14 +125,15 @@ def _crossing_traffic(road: Road, density: float, rng: np.random.Generator) -> l
 def _without_overlaps(actors: list[Actor]) -> list[Actor]:
     """Leave out whoever would stand inside somebody named before."""
     kept: list[Actor] = []
+    taken: list[tuple[float, float, float, float]] = []
     for actor in actors:
         half_s, half_d = _half_footprint(actor)
+        s, d = actor.s, actor.d
         if all(
-            abs(actor.s - other.s) > half_s + other_s or abs(actor.d - other.d) > half_d + other_d
-            for other in kept
-            for other_s, other_d in (_half_footprint(other),)
+            abs(s - x) > half_s + half_x or abs(d - y) > half_d + half_y for x, y, half_x, half_y in taken
         ):
             kept.append(actor)
+            taken.append((s, d, half_s, half_d))
     return kept
 
 
@@ -370,6 +371,7 @@ def _furniture(road: Road, side: int, rng: np.random.Generator) -> list[Actor]:
         actors += [
             Actor("cone", start + i * 3.0, kerb - side * (2.2 + 0.2 * i), 0.0, _seed(rng))
             for i in range(int(rng.integers(3, 8)))
+            if not road.in_junction(start + i * 3.0, 4.0)
         ]
     return actors
 
