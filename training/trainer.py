@@ -217,7 +217,13 @@ class Trainer:
             self.batches, collator, start, self.accelerator.process_index, world, micro, data.long_every
         )
         options: dict[str, Any] = {"prefetch_factor": 2} if data.workers else {}
-        return DataLoader(stream, batch_size=None, num_workers=data.workers, **options)
+        return DataLoader(
+            stream,
+            batch_size=None,
+            num_workers=data.workers,
+            worker_init_fn=_leave_sigterm_to_main,
+            **options,
+        )
 
     def _step(self, micro_batches: list[Batch]) -> dict[str, float]:
         """One step of the optimiser over all micro-batches of all processes."""
@@ -400,6 +406,12 @@ class Trainer:
 
     def _request_stop(self, *_: Any) -> None:
         self.stop_requested = True
+
+
+def _leave_sigterm_to_main(_: int) -> None:
+    """A cluster sends SIGTERM to the whole process group; a loader that died of it would take the last save
+    along."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def hash_of(seed: int, step: int, rank: int) -> int:

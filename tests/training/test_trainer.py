@@ -1,7 +1,9 @@
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +249,7 @@ def test_exported_checkpoint_answers_in_a_process_without_the_source(make_recipe
     Image.new("RGB", (64, 36), "gray").save(tmp_path / "frame.png")
     code = f"""
 import sys
+import time
 sys.modules["traffic_vlm"] = None
 from transformers import AutoModelForImageTextToText, AutoProcessor
 folder, frame = {str(folder)!r}, {str(tmp_path / "frame.png")!r}
@@ -265,3 +268,33 @@ print(processor.post_process_image_text_to_text(output, skip_prompt=True))
     record = json.loads((folder / "training" / "record.json").read_text(encoding="utf-8"))
     assert record["parameters"] > 0
     assert record["versions"]["torch"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX")
+def test_sigterm_to_the_whole_group_saves_first(make_recipe, tmp_path):
+    recipe = make_recipe("optim.epochs=500", output="term")
+    overrides = [
+        f"data.dataset={recipe.data.dataset}",
+        f"run.output={recipe.run.output}",
+        "run.validate_split=val",
+    ]
+    command = [sys.executable, "scripts/train.py", "--config", str(tmp_path / "recipe.yaml"), *overrides]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, "optim.epochs=500", "data.workers=1"],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    log = Path(recipe.run.output) / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and log.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(timeout=60)
+    assert process.returncode == 0
+    states = list((Path(recipe.run.output) / "states").iterdir())
+    assert len(states) == 1
+    assert (states[0] / "position.json").is_file()
