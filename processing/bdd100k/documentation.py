@@ -45,6 +45,8 @@ in a lane it blocks from {geometry.BLOCKS} and does not matter above {geometry.F
 
 * Names of the release that become ours: {aliases}.
 * Synonyms, used in a fifth of the questions: {synonyms}.
+* Light colours: R, Y, G and red, yellow, green are known; "none" is a light that shows no colour; NA and
+  everything else is unknown, and a question that hangs on it is not asked.
 * A third of the training questions lose their capitals or question mark, one in 25 has a typing slip, never
   in "left" or "right".
 
