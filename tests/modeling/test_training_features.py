@@ -117,7 +117,7 @@ def test_stochastic_depth_grows_with_depth_and_keeps_the_mean() -> None:
     layers = TrafficVLMForConditionalGeneration(config).model.vision_tower.layers
     assert [layer.drop_path_rate for layer in layers] == pytest.approx([0.0, 0.1, 0.2])
     dropped = drop_path(torch.ones(20000, 2), 0.25, training=True)
-    assert set(dropped.unique().tolist()) == {0.0, pytest.approx(4 / 3)}
+    assert dropped.unique().tolist() == pytest.approx([0.0, 4 / 3])
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.03)
 
 
@@ -134,11 +134,6 @@ def test_initial_activations_are_flat_with_depth(depth, tiny_model, tiny_inputs)
     for states in (text[:-1], vision):
         sizes = [float(state.std()) for state in states]
         assert max(sizes) / min(sizes) < 2.0, sizes
-    # And the first loss is that of guessing: logits of size one.
-    labels = torch.randint(0, 40, inputs["input_ids"].shape)
-    assert model(**inputs, labels=labels).loss.item() == pytest.approx(
-        torch.tensor(40.0).log().item() + 0.5, abs=0.7
-    )
 
 
 def test_frozen_vision_encoder_stays_as_it_is(tiny_model, tiny_inputs) -> None:
