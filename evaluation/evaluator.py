@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from accelerate import PartialState
+from PIL import Image
 
 from . import baselines, calibration, consistency, figures, looking, report, views
 from .metrics import (
@@ -80,7 +81,6 @@ def predict_views(
     asked: dict[str, tuple[Any, int, dict[str, Any]]] = {
         "": (shown, count, {}),
         "-shuffled": (views.shuffled(shown, count), count, {}),
-        "-grey": (views.grey(shown), count, {"families": _short}),
         "-mirrored": (views.mirrored(shown), count, {"families": _short}),
         "-paraphrased": (views.paraphrased(shown), count, {"families": _short}),
     }
@@ -92,18 +92,43 @@ def predict_views(
     tune = _optional(dataset, "tune")
     if tune is not None and split != "tune":
         asked["-tune"] = (clean(tune), min(len(tune), most_frames or len(tune)), {"families": _short})
+    tables = {}
     for name, (view, number, options) in asked.items():
         title = f"asking {name.strip('-') or split}"
-        table = predict(
+        tables[name] = predict(
             model, processor, view, number, labels, constrained=constrained, name=title, **options
         )
-        if state.is_main_process:
-            save(table, output / f"predictions{name}.parquet")
+    tables["-grey"] = _ask_grey(model, processor, tables[""], labels, constrained)
     if state.is_main_process:
+        for name, table in tables.items():
+            save(table, output / f"predictions{name}.parquet")
         if train is not None:
             save(baselines.question_rows(train), output / "training-questions.parquet")
         _look(model, processor, shown, output)
     state.wait_for_everyone()
+
+
+def _ask_grey(
+    model: Any, processor: Any, table: pd.DataFrame, labels: Mapping[str, Sequence[str]], constrained: bool
+) -> pd.DataFrame:
+    """The answers about a grey picture: it is always the same, so every wording is asked once."""
+    key, most = ["question", "family"], 256
+    rows = table[table["family"].map(_short)]
+    wordings = rows[key].drop_duplicates().to_dict("records")
+    groups = [wordings[start : start + most] for start in range(0, len(wordings), most)]
+    picture = Image.new("RGB", (512, 288), views.GREY)
+    answered = predict(
+        model,
+        processor,
+        lambda index: (picture, {"image_id": "grey", "questions": groups[index]}),
+        len(groups),
+        labels,
+        constrained=constrained,
+        block=1,
+        name="asking grey",
+    )
+    said = ["prediction", "confidence", "confidences", "score_yes"]
+    return rows.drop(columns=said).merge(answered[[*key, *said]], on=key, how="left", validate="many_to_one")
 
 
 def _optional(dataset: Path, split: str) -> Any:

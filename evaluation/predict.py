@@ -39,7 +39,8 @@ QUESTION_COLUMNS = (
 )
 #: Temperatures at which every confidence is kept, so that one can be fitted without asking again.
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
-LONG_FAMILIES = ("detect", "describe")
+OPEN_FAMILIES = ("detect", "describe")
+LENGTHS = (6, 12, 32)
 FRAMES_PER_BLOCK = 8
 
 
@@ -177,23 +178,39 @@ def answer_sets(frames: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
     return {family: sorted(answers) for family, answers in sorted(found.items())}
 
 
-def _is_long(family: str) -> bool:
-    return family.startswith(LONG_FAMILIES)
+def _is_open(family: str) -> bool:
+    """Whether the answers of a family are places or sentences of their own, too many to choose from."""
+    return family.startswith(OPEN_FAMILIES)
+
+
+def answer_length(processor: Any, answers: Iterable[str]) -> int:
+    """How many tokens an answer of a family may have: the least of `LENGTHS` with room for its labels."""
+    texts = list(answers) or [""]
+    longest = max(map(len, processor.tokenizer(texts, add_special_tokens=False)["input_ids"])) + 2
+    return next((most for most in LENGTHS if most >= longest), LENGTHS[-1])
+
+
+@torch.inference_mode()
+def _encode(model: Any, processor: Any, pictures: list[Image.Image]) -> dict[str, torch.Tensor]:
+    """The pictures as the model takes them: encoded once, however many batches of questions follow."""
+    pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"].to(model.device)
+    if not model.config.uses_vision:
+        return {"pixel_values": pixels}
+    return {"image_hidden_states": model.get_image_features(pixels).pooler_output}
 
 
 def _inputs(
-    model: Any, processor: Any, pictures: list[Image.Image], rows: list[dict]
+    model: Any, processor: Any, images: dict[str, torch.Tensor], rows: list[dict]
 ) -> dict[str, torch.Tensor]:
     """The model's inputs for rows that name their picture by `slot`."""
     inputs = dict(processor(text=[row["question"] for row in rows], return_tensors="pt"))
-    inputs |= dict(processor.image_processor(pictures, return_tensors="pt"))
     inputs["image_index"] = torch.tensor([row["slot"] for row in rows])
-    return {name: value.to(model.device) for name, value in inputs.items()}
+    return images | {name: value.to(model.device) for name, value in inputs.items()}
 
 
 @torch.inference_mode()
 def _answer(
-    model: Any, processor: Any, pictures: list[Image.Image], rows: list[dict], max_new_tokens: int
+    model: Any, processor: Any, images: dict[str, torch.Tensor], rows: list[dict], max_new_tokens: int
 ) -> tuple[list[str], list[list[float]], torch.Tensor]:
     """Generate greedily.
 
@@ -201,7 +218,7 @@ def _answer(
         Answers, their decisions' confidences at `TEMPERATURES`, and the log-probabilities of every first
         token (rows, vocab_size) at temperature 1.
     """
-    inputs = _inputs(model, processor, pictures, rows)
+    inputs = _inputs(model, processor, images, rows)
     out = model.generate(
         **inputs,
         max_new_tokens=max_new_tokens,
@@ -235,10 +252,10 @@ def _decision_lengths(tokenizer: Any, tokens: torch.Tensor) -> torch.Tensor:
 
 @torch.inference_mode()
 def _choose(
-    model: Any, processor: Any, pictures: list[Image.Image], rows: list[dict], candidates: list[list[str]]
+    model: Any, processor: Any, images: dict[str, torch.Tensor], rows: list[dict], candidates: list[list[str]]
 ) -> torch.Tensor:
     """Log-probabilities (rows, most candidates) of each row's candidates, -inf where it has fewer."""
-    inputs = _inputs(model, processor, pictures, rows)
+    inputs = _inputs(model, processor, images, rows)
     tokenizer = processor.tokenizer
     encoded = {
         text: [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
@@ -283,11 +300,14 @@ def predict(
     state = PartialState()
     starts = list(range(0, num_frames, block))
     tokens = {family: first_tokens(processor, labels) for family, labels in answers.items()}
+    lengths = {family: answer_length(processor, labels) for family, labels in answers.items()}
     rows: list[dict[str, Any]] = []
     with state.split_between_processes(starts) as mine:
         for start in tqdm(mine, desc=name, unit="block", disable=not state.is_local_main_process):
             indices = range(start, min(start + block, num_frames))
-            rows += _predict_block(model, processor, view, indices, answers, tokens, constrained, families)
+            rows += _predict_block(
+                model, processor, view, indices, answers, tokens, lengths, constrained, families
+            )
     if state.num_processes > 1:
         rows = gather_object(rows)
     rows.sort(key=lambda row: (row["frame_index"], row["question_index"]))
@@ -315,6 +335,7 @@ def _predict_block(
     indices: Iterable[int],
     answers: Mapping[str, Sequence[str]],
     tokens: Mapping[str, dict[int, str] | None],
+    lengths: Mapping[str, int],
     constrained: bool,
     families: Callable[[str], bool] | None,
 ) -> list[dict[str, Any]]:
@@ -331,22 +352,27 @@ def _predict_block(
             if families is None or families(question["family"]):
                 asked = {column: question.get(column) for column in QUESTION_COLUMNS}
                 rows.append({**shared, **asked, "question_index": number, "score_yes": float("nan")})
-    for is_long in (False, True):
-        part = [row for row in rows if _is_long(row["family"]) == is_long]
-        if part and constrained and not is_long:
-            _fill_chosen(model, processor, pictures, part, answers)
-        elif part:
-            _fill_generated(model, processor, pictures, part, tokens, 28 if is_long else 16)
+    images = _encode(model, processor, pictures)
+    if constrained:
+        closed = [row for row in rows if not _is_open(row["family"])]
+        if closed:
+            _fill_chosen(model, processor, images, closed, answers)
+    free = [row for row in rows if not constrained or _is_open(row["family"])]
+    # A batch runs until its longest answer ends, so answers of like length go together.
+    for most in LENGTHS:
+        part = [row for row in free if lengths.get(row["family"], LENGTHS[-1]) == most]
+        if part:
+            _fill_generated(model, processor, images, part, tokens, most)
     for row in rows:
         del row["slot"]
     return rows
 
 
 def _fill_generated(
-    model: Any, processor: Any, pictures: list, part: list[dict], tokens: Mapping, max_new_tokens: int
+    model: Any, processor: Any, images: dict, part: list[dict], tokens: Mapping, max_new_tokens: int
 ) -> None:
     """Write free answers into rows."""
-    texts, confidences, first = _answer(model, processor, pictures, part, max_new_tokens)
+    texts, confidences, first = _answer(model, processor, images, part, max_new_tokens)
     for row, text, confidence, log_probs in zip(part, texts, confidences, first, strict=True):
         row["prediction"], row["confidences"] = text, confidence
         decisions = tokens.get(row["family"])
@@ -361,10 +387,10 @@ def _score_yes(log_probs: torch.Tensor, decisions: Mapping[int, str]) -> float:
     return round(float(difference.double().sigmoid()), 6)
 
 
-def _fill_chosen(model: Any, processor: Any, pictures: list, part: list[dict], answers: Mapping) -> None:
+def _fill_chosen(model: Any, processor: Any, images: dict, part: list[dict], answers: Mapping) -> None:
     """Write constrained answers into rows: the likeliest decision, in its likeliest words."""
     candidates = [list(answers[row["family"]]) for row in part]
-    scores = _choose(model, processor, pictures, part, candidates).double()
+    scores = _choose(model, processor, images, part, candidates).double()
     for row, texts, log_probs in zip(part, candidates, scores, strict=True):
         kind = kind_of(texts)
         read_as = [read(text, kind) for text in texts]

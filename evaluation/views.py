@@ -52,16 +52,6 @@ def shuffled(view: View, num_frames: int, seed: int = 0) -> View:
     return lambda index: (view(other[index])[0], view(index)[1])
 
 
-def grey(view: View) -> View:
-    """Every question is asked about an even grey picture of the same size."""
-
-    def grey_view(index: int) -> tuple[Image.Image, dict[str, Any]]:
-        picture, row = view(index)
-        return Image.new("RGB", picture.size, GREY), row
-
-    return grey_view
-
-
 def mirrored(view: View) -> View:
     """Picture, questions, answers and evidence with left and right exchanged."""
 

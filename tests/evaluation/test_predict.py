@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from traffic_vlm.evaluation import evaluator, views
 from traffic_vlm.evaluation import predict as p
-from traffic_vlm.evaluation import views
 from traffic_vlm.evaluation.answers import read
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES
 
@@ -91,9 +91,21 @@ def test_adversarial_questions_are_balanced_and_true(frames):
         assert answers.count("Yes.") <= answers.count("No.") <= 3
 
 
-def test_grey_pictures_have_one_colour(frames):
-    picture, _ = views.grey(p.clean(frames))(0)
-    assert picture.getextrema() == ((128, 128),) * 3
+def test_every_wording_is_asked_once_about_a_grey_picture(tiny, frames, table):
+    grey = evaluator._ask_grey(*tiny, table, p.answer_sets(frames), False)
+    asked = table[~table["family"].str.startswith(("detect", "describe", "out_of_scope"))]
+    columns = ["image_id", "question", "answer"]
+    assert grey[columns].values.tolist() == asked[columns].values.tolist()
+    assert (grey.groupby(["question", "family"])["prediction"].nunique() == 1).all()
+
+
+def test_the_longest_answers_have_room(tiny, frames):
+    labels = p.answer_sets(frames)
+    lengths = {family: p.answer_length(tiny[1], answers) for family, answers in labels.items()}
+    assert lengths["presence_car"] == p.LENGTHS[0]
+    for family, answers in labels.items():
+        longest = max(len(tiny[1].tokenizer(a, add_special_tokens=False)["input_ids"]) for a in answers)
+        assert longest + 1 <= lengths[family]
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl", ".json"])
