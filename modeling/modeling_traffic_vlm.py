@@ -35,7 +35,7 @@ from .conversion import (
 from .decoder import CrossAttention, DecoderLayer, RMSNorm, ScaledEmbedding, SelfAttention
 from .fusion import Projector, fill_placeholders, pad_to_cache, prefix_overlay
 from .grounding import PatchHead
-from .image_memory import ImageMemory, keep_with, memory_of
+from .image_memory import ImageMemory, keep_with, memory_of, undo_joining
 from .pretrained import TrafficVLMPreTrainedModel
 from .rotary import RotaryEmbedding
 from .vision import VisionAttention, VisionEmbeddings, VisionEncoderLayer
@@ -414,6 +414,8 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
             past_key_values = DynamicCache(config=self.config.text_config)
         if inputs_embeds is None:
             inputs_embeds = self.language_model.embed_tokens(input_ids)
+        if image_hidden_states is not None:
+            image_index = undo_joining(image_index, inputs_embeds.shape[0], image_hidden_states.shape[0])
         in_prefix = None
         if self.config.uses_prefix and image_hidden_states is not None:
             is_placeholder = self.placeholders(input_ids, inputs_embeds)
@@ -675,7 +677,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         prompts, masks = pad_left(prompt_ids, prompt_mask)
 
         num_images = (inputs.get("pixel_values", inputs.get("image_hidden_states", prompt_ids))).shape[0]
-        image_index = inputs.pop("image_index", None)
+        image_index = undo_joining(inputs.pop("image_index", None), rows, num_images)
         if image_index is None:
             image_index = torch.arange(rows, device=prompt_ids.device) // max(rows // num_images, 1)
         token_types = inputs.pop("token_type_ids", None)
