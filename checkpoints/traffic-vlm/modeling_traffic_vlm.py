@@ -595,6 +595,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
                     labels=labels,
                     vocab_size=self.config.text_config.vocab_size,
                     num_items_in_batch=num_items_in_batch,
+                    **kwargs,
                 )
         patch_logits = None
         if self.patch_head is not None and outputs.patch_states is not None:
@@ -786,11 +787,16 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
     # How generate() handles the images.
 
     def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, is_first_iteration: bool | None = False, **kwargs: Any
+        self,
+        input_ids: torch.Tensor,
+        inputs_embeds: torch.Tensor | None = None,
+        is_first_iteration: bool | None = False,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         """Inputs of one step: images come in with the prompt, and are kept with the cache after that."""
+        # inputs_embeds is named because generate() looks for it here to know that it may be given.
         model_inputs = super().prepare_inputs_for_generation(
-            input_ids, is_first_iteration=is_first_iteration, **kwargs
+            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
         )
         later_step = not is_first_iteration and kwargs.get("use_cache", True)
         if later_step or self.continues_after_prefix(model_inputs):
@@ -801,9 +807,9 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
     def continues_after_prefix(self, model_inputs: dict[str, Any]) -> bool:
         """Whether a cache already holds the prefix, and the new tokens hold no `<image>` to fill."""
         cache, ids = model_inputs.get("past_key_values"), model_inputs.get("input_ids")
-        if not self.config.uses_prefix or cache is None or ids is None or cache.get_seq_length() == 0:
+        if not self.config.uses_prefix or cache is None or cache.get_seq_length() == 0:
             return False
-        return not bool((ids == self.config.image_token_id).any())
+        return not bool(self.model.placeholders(ids, model_inputs.get("inputs_embeds")).any())
 
     def _expand_inputs_for_generation(self, **kwargs: Any) -> tuple[torch.Tensor, dict[str, Any]]:
         """Repeats rows for beams and samples, not images: `image_index` (or even grouping) still holds."""

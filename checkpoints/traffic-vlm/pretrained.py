@@ -49,7 +49,7 @@ class TrafficVLMPreTrainedModel(PreTrainedModel):
         elif isinstance(module, RMSNorm):
             init.zeros_(module.weight)
         elif isinstance(module, ScaledEmbedding):
-            # Times sqrt(width) in the forward pass: unit variance going in, and unit logits coming out.
+            # Times sqrt(width) in the forward pass: unit variance going in, whatever the width.
             init.normal_(module.weight, std=factor / math.sqrt(module.embedding_dim))
             init.constant_(module.embed_scale, module.scale)
         elif isinstance(module, RotaryEmbedding):
