@@ -1,5 +1,7 @@
 """generate() gives what the uncached loop gives, whatever the strategy, the padding or the cache."""
 
+import copy
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -264,3 +266,17 @@ def test_score_answers_takes_other_candidates_for_each_row(tiny_model, tiny_inpu
     assert_close(scores[1], model.score_answers(inputs, [[5, EOS], [6, EOS]])[1])
     with pytest.raises(ValueError, match="non-empty"):
         model.score_answers(inputs, [[5], []])
+
+
+def test_other_ways_in(model, inputs) -> None:
+    """From embeddings, with a draft model, and with drafts from the prompt: the same answer."""
+    options = {"max_new_tokens": STEPS, "do_sample": False, "suppress_tokens": [3], "eos_token_id": -1}
+    expected = model.generate(**inputs, **options)
+    embedded = {name: tensor for name, tensor in inputs.items() if name != "input_ids"}
+    embedded["inputs_embeds"] = model.get_input_embeddings()(inputs["input_ids"])
+    assert torch.equal(model.generate(**embedded, **options), expected[:, inputs["input_ids"].shape[1] :])
+
+    first = {name: tensor[:1] for name, tensor in inputs.items()}
+    assert torch.equal(model.generate(**first, **options, prompt_lookup_num_tokens=2), expected[:1])
+    draft = copy.deepcopy(model)
+    assert torch.equal(model.generate(**first, **options, assistant_model=draft), expected[:1])
