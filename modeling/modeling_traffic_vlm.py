@@ -25,6 +25,9 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+# Two siblings are imported for others' sake: the oldest supported transformers copies, from a
+# local folder, only the files that this one imports itself.
+from .attention import attend  # noqa: F401
 from .configuration_traffic_vlm import TrafficVLMConfig, TrafficVLMTextConfig, TrafficVLMVisionConfig
 from .conversion import (
     text_config_from_gemma,
@@ -38,6 +41,7 @@ from .grounding import PatchHead
 from .image_memory import ImageMemory, keep_with, memory_of, undo_joining
 from .pretrained import TrafficVLMPreTrainedModel
 from .rotary import RotaryEmbedding
+from .stem import STEM_CLASSES  # noqa: F401
 from .vision import VisionAttention, VisionEmbeddings, VisionEncoderLayer
 
 

@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch.testing import assert_close
 from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
+from transformers.dynamic_module_utils import get_relative_imports
 
 
 def saved_names(folder: Path) -> list[str]:
@@ -81,6 +82,14 @@ def test_half_precision(dtype, tiny_model, tiny_inputs, tmp_path) -> None:
         assert_close(wide(**inputs).logits, exact, atol=0.1, rtol=0.1)
     # Frequencies stay float32 whatever the weights are: they are buffers, recomputed, never saved.
     assert not [name for name in saved_names(tmp_path) if "inv_freq" in name or "embed_scale" in name]
+
+
+def test_every_file_is_imported_directly(tiny_model, tmp_path) -> None:
+    """Old transformers copies from a local folder only what the model's own file imports."""
+    tiny_model().save_pretrained(tmp_path)
+    direct = set(get_relative_imports(tmp_path / "modeling_traffic_vlm.py"))
+    saved = {file.stem for file in tmp_path.glob("*.py")} - {"modeling_traffic_vlm"}
+    assert direct == saved
 
 
 STRANGER = """
