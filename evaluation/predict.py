@@ -232,10 +232,10 @@ def _answer(
     inside = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
     # Most decisions are one token: the vocabulary is gone through there alone, once a temperature.
     logits = torch.stack(out.logits, dim=1)[inside].float()
-    chosen, rows = tokens[inside], inside.nonzero()[:, 0]
+    chosen, row_of = tokens[inside], inside.nonzero()[:, 0]
     at = [(logits / t).log_softmax(-1).gather(-1, chosen[:, None])[:, 0] for t in TEMPERATURES]
     confidence = torch.zeros(len(tokens), len(at), device=tokens.device)
-    confidence = confidence.index_add(0, rows, torch.stack(at, dim=-1)).exp()
+    confidence = confidence.index_add(0, row_of, torch.stack(at, dim=-1)).exp()
     answers = [text.strip() for text in processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
     first = out.logits[0].float().log_softmax(-1).cpu()
     return answers, confidence.cpu().double().round(decimals=6).tolist(), first

@@ -287,8 +287,8 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
         print(f"error: {error}", file=sys.stderr)
         return 2
     if result is not None:
-        error = result["mean_corruption_error"]["mean"]
-        print(f"{args.output / 'sensitivity.md'}: mean corruption error {error}")
+        mean = result["mean_corruption_error"]["mean"]
+        print(f"{args.output / 'sensitivity.md'}: mean corruption error {mean}")
     return 0
 
 

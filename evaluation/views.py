@@ -144,7 +144,7 @@ def adversarial(view: View, together: np.ndarray, most: int = 3) -> View:
     def adversarial_view(index_of_frame: int) -> tuple[Image.Image, dict[str, Any]]:
         picture, row = view(index_of_frame)
         asked = {
-            FAMILIES[q["family"]].category: q
+            str(FAMILIES[q["family"]].category): q
             for q in row["questions"]
             if q["family"] in FAMILIES and FAMILIES[q["family"]].group == "presence"
         }

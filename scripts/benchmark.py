@@ -42,30 +42,27 @@ def measure_ask(checkpoint: Path, repeats: int) -> None:
     processor = transformers.AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
     pipe = TrafficQuestionAnsweringPipeline(model=model.float().eval(), processor=processor, task=TASK)
     frame = render_scene(7).image
-    print(
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {torch.get_num_threads()} threads"
-    )
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    print(f"{parameters:.2f}M parameters, {torch.get_num_threads()} threads")
     for questions in (ONE, SIXTEEN):
         seconds = median_seconds(lambda: pipe(image=frame, question=questions), repeats)  # noqa: B023
         print(f"{len(questions):3d} question(s) of a frame: {seconds * 1000:.0f} ms (median of {repeats})")
 
 
-def measure_train(
-    config: Path, overrides: list[str], packed: Path | None, synthetic: int, repeats: int
-) -> None:
+def measure_train(config: Path, overrides: list[str], packed: Path | None, frames: int, repeats: int) -> None:
     """Prints frames and questions a second, the loader's share of the time, and peak memory."""
     import psutil
     from traffic_vlm.training.recipe import load_recipe
     from traffic_vlm.training.trainer import Trainer
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        dataset = packed or make_synthetic(Path(folder), synthetic)
+        dataset = packed or make_synthetic(Path(folder), frames)
         settings = [
             f"data.dataset={dataset.as_posix()}",
             f"run.output={Path(folder, 'run').as_posix()}",
             "run.validate_split=train",
         ]
-        recipe = load_recipe(config, [*settings, *overrides])
+        recipe = load_recipe(config, [*settings, "run.validate_split=train", *overrides])
         trainer = Trainer(recipe)
         loader = iter(trainer._loader(0))
         waits = []
@@ -78,11 +75,10 @@ def measure_train(
             trainer.position["step"] += 1
 
         seconds = median_seconds(step, repeats)
-        frames = recipe.optim.batch_size / seconds
+        rate = recipe.optim.batch_size / seconds
         count = recipe.data.questions_per_image
-        print(
-            f"{seconds:.2f} s a step, {frames:.1f} frames/s, {frames * count:.0f} questions/s with {count} a frame"
-        )
+        print(f"{seconds:.2f} s a step of {recipe.optim.batch_size} frames, {rate:.1f} frames/s")
+        print(f"{rate * count:.0f} questions/s with {count} a frame")
         print(f"waiting for data: {100 * statistics.median(waits[2:]) / seconds:.1f}% of a step")
         print(f"resident memory: {psutil.Process().memory_info().rss / 2**30:.2f} GiB")
 

@@ -38,9 +38,9 @@ def moved_copy(
     """
     window = draw_window(max_zoom, rng)
     x1, y1, x2, y2 = window
-    picture = image.crop(
-        tuple(round(v) for v in (x1 * image.width, y1 * image.height, x2 * image.width, y2 * image.height))
-    )
+    left, right = round(x1 * image.width), round(x2 * image.width)
+    top, bottom = round(y1 * image.height), round(y2 * image.height)
+    picture = image.crop((left, top, right, bottom))
     objects = (
         None if row["objects"] is None else [t for t in (_moved(t, window) for t in row["objects"]) if t]
     )

@@ -16,7 +16,7 @@ import base64
 import json
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class DataError(ValueError):
     """A data set that cannot be trained on; the message names the folder and what to do."""
 
 
-class JsonLines(Sequence):
+class JsonLines:
     """The lines of a JSONL file, parsed when asked for: memory does not grow with the file.
 
     Args:

@@ -129,7 +129,8 @@ def _write(
     part: Path, root: Path, options: BuildOptions, workers: int, progress: Progress, run: Engine
 ) -> dict[str, Any]:
     """Everything that happens in the working folder."""
-    problems, tally, shards = Problems(), Tally(), Counter()
+    problems, tally = Problems(), Tally()
+    shards: Counter[str] = Counter()
     for job, done in run(jobs(root, part / "data", options, problems), workers):
         shards[job.split] += 1
         tally.add(done)

@@ -64,7 +64,7 @@ class Problems:
         self.rejected.append({"kind": kind, "name": name, "detail": detail})
 
 
-def attributes(record: Mapping[str, Any]) -> dict[str, str | None]:
+def attributes(record: Mapping[str, Any]) -> dict[str, Any]:
     """Weather, time of day and place of a frame; "undefined", missing and unheard-of values are `None`."""
     given = record.get("attributes")
     given = given if isinstance(given, Mapping) else {}

@@ -165,7 +165,7 @@ def _baselines(fit: list[Row], test: list[Row]) -> dict[str, Any]:
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in result.items()}
 
 
-def _accuracy(vectoriser, halves: list[list[Any]], answers: np.ndarray, truth: np.ndarray) -> float:
+def _accuracy(vectoriser: Any, halves: list[list[Any]], answers: np.ndarray, truth: np.ndarray) -> float:
     if len(set(answers)) == 1:
         return float(np.mean(truth == answers[0]))
     fitted = vectoriser.fit_transform(halves[0])

@@ -70,7 +70,8 @@ def read_mask(path: Path, problems: Problems) -> np.ndarray | None:
         problems: Where an unreadable mask is counted; the frame then has no drivable annotation.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as file:
+            image: Image.Image = file
             if image.mode not in ("L", "P"):
                 raise OSError(f"mode {image.mode}")
             if image.width % GRID_WIDTH or image.height % GRID_HEIGHT:
