@@ -15,7 +15,7 @@ help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -e 's/:.*## /\t/'
 
 ask: .venv/.core  ## Render a street scene and answer three questions about it
-	$(BIN)/python scripts/ask.py --scene 7 --text "Can I move forward?" --text "Is the left lane clear?" \
+	$(BIN)/python scripts/ask.py --scene 24 --text "Can I move forward?" --text "Is there a pedestrian?" \
 		--text "What time of day is it?" --overlay outputs/ask.png
 
 test: .venv/.dev  ## Run the tests
