@@ -106,14 +106,14 @@ def undo_joining(image_index: torch.Tensor | None, rows: int, num_images: int) -
 
     Args:
         image_index: `(rows,)` long or None.
-        rows: How many question rows there are, repeated for beams or not.
+        rows: How many question rows there are.
         num_images: How many images there are.
 
     Returns:
-        None (rows are grouped evenly by image) when several images are there and no row names any but the
-        first; else `image_index`.
+        None (each row has its own image) when there are several images, as many rows, and no row names any
+        but the first; else `image_index`.
     """
-    if image_index is None or num_images < 2 or rows % num_images or bool(image_index.any()):
+    if image_index is None or num_images < 2 or rows != num_images or bool(image_index.any()):
         return image_index
     return None
 

@@ -820,6 +820,9 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
     def _expand_inputs_for_generation(self, **kwargs: Any) -> tuple[torch.Tensor, dict[str, Any]]:
         """Repeats rows for beams and samples, not images: `image_index` (or even grouping) still holds."""
         image_inputs = {name: kwargs.pop(name) for name in self._image_inputs if name in kwargs}
+        pixels, index = image_inputs.get("pixel_values"), kwargs.get("image_index")
+        if pixels is not None and index is not None:  # before rows are repeated, while they can be counted
+            kwargs["image_index"] = undo_joining(index, len(index), len(pixels))
         input_ids, model_kwargs = super()._expand_inputs_for_generation(**kwargs)
         return input_ids, {**model_kwargs, **image_inputs}
 

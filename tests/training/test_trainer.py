@@ -57,7 +57,12 @@ def test_micro_batches_give_the_gradient_of_one_batch(make_recipe, micro):
 
 def test_training_frames_are_known_by_heart(make_recipe):
     recipe = make_recipe(
-        "data.limit_frames=12", "optim.batch_size=12", "optim.epochs=160", "optim.ema=0", "data.balance=0"
+        "data.limit_frames=12",
+        "optim.batch_size=12",
+        "optim.epochs=160",
+        "optim.ema=0",
+        "data.balance=0",
+        "data.family_share={move_forward: 300, count: 300}",
     )
     trainer, values = steps(recipe, 160)
     assert values[-1]["answers"] < 0.1 * values[0]["answers"]
