@@ -30,7 +30,7 @@ SHOWN = (
     "weather",
     "time_of_day",
 )
-RATIOS = ("mass ratio", "deletion drop", "families")
+RATIOS = ("mass ratio", "families")
 
 
 class CardError(ValueError):
@@ -149,11 +149,12 @@ def render_card(template: str, report: Mapping[str, Any], record: Mapping[str, A
         record: The checkpoint's training record.
     """
     calibration = report.get("calibration") or {}
+    runs = [record, *([record["started_from"]] if "started_from" in record else [])]
     not_seeing = [row["family"] for row in report["families"] if row.get("sees") is False]
     values = {
         "parameters": f"{record['parameters'] / 1e6:.1f}M",
-        "minutes": f"{record['training_seconds'] / 60:.0f}",
-        "steps": record["step"],
+        "minutes": f"{sum(run['training_seconds'] for run in runs) / 60:.0f}",
+        "steps": sum(run["step"] for run in runs),
         "device": record["device"],
         "seed": record["seed"],
         "revision": record["git_revision"] or "unknown",

@@ -17,6 +17,7 @@ LAUNCH = "accelerate launch --config_file configs/launch/cpu.yaml scripts/train.
 NOT_RUN = {
     "make ask": "CI runs it; it makes the environment that this test is already in",
     "python scripts/build_dataset.py --bdd100k-root": "needs the release; tests/bdd100k build from its files",
+    f"{LAUNCH} configs/train/second_light.yaml": "goes on from the run before",
     f"{LAUNCH} configs/train/first_light.yaml": "takes half an hour; the tiny recipe runs it all",
     "python scripts/evaluate.py": "needs the release; tests/evaluation runs it on rendered frames",
 }

@@ -99,6 +99,25 @@ class ImageMemory:
         )
 
 
+def undo_joining(image_index: torch.Tensor | None, rows: int, num_images: int) -> torch.Tensor | None:
+    """Takes inputs of one picture and one question each, joined by concatenation, for what they are.
+
+    The pipelines of transformers batch like that. Every row then says "image 0", which meant its own.
+
+    Args:
+        image_index: `(rows,)` long or None.
+        rows: How many question rows there are.
+        num_images: How many images there are.
+
+    Returns:
+        None (each row has its own image) when there are several images, as many rows, and no row names any
+        but the first; else `image_index`.
+    """
+    if image_index is None or num_images < 2 or rows != num_images or bool(image_index.any()):
+        return image_index
+    return None
+
+
 def check_image_index(image_index: torch.Tensor, rows: int, num_images: int) -> None:
     """Raises ValueError if `image_index` is not `(rows,)` with entries from 0 to `num_images - 1`."""
     if image_index.shape != (rows,):

@@ -25,6 +25,9 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+# Two siblings are imported for others' sake: the oldest supported transformers copies, from a
+# local folder, only the files that this one imports itself.
+from .attention import attend  # noqa: F401
 from .configuration_traffic_vlm import TrafficVLMConfig, TrafficVLMTextConfig, TrafficVLMVisionConfig
 from .conversion import (
     text_config_from_gemma,
@@ -35,9 +38,10 @@ from .conversion import (
 from .decoder import CrossAttention, DecoderLayer, RMSNorm, ScaledEmbedding, SelfAttention
 from .fusion import Projector, fill_placeholders, pad_to_cache, prefix_overlay
 from .grounding import PatchHead
-from .image_memory import ImageMemory, keep_with, memory_of
+from .image_memory import ImageMemory, keep_with, memory_of, undo_joining
 from .pretrained import TrafficVLMPreTrainedModel
 from .rotary import RotaryEmbedding
+from .stem import STEM_CLASSES  # noqa: F401
 from .vision import VisionAttention, VisionEmbeddings, VisionEncoderLayer
 
 
@@ -414,6 +418,8 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
             past_key_values = DynamicCache(config=self.config.text_config)
         if inputs_embeds is None:
             inputs_embeds = self.language_model.embed_tokens(input_ids)
+        if image_hidden_states is not None:
+            image_index = undo_joining(image_index, inputs_embeds.shape[0], image_hidden_states.shape[0])
         in_prefix = None
         if self.config.uses_prefix and image_hidden_states is not None:
             is_placeholder = self.placeholders(input_ids, inputs_embeds)
@@ -675,7 +681,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         prompts, masks = pad_left(prompt_ids, prompt_mask)
 
         num_images = (inputs.get("pixel_values", inputs.get("image_hidden_states", prompt_ids))).shape[0]
-        image_index = inputs.pop("image_index", None)
+        image_index = undo_joining(inputs.pop("image_index", None), rows, num_images)
         if image_index is None:
             image_index = torch.arange(rows, device=prompt_ids.device) // max(rows // num_images, 1)
         token_types = inputs.pop("token_type_ids", None)
@@ -814,6 +820,9 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
     def _expand_inputs_for_generation(self, **kwargs: Any) -> tuple[torch.Tensor, dict[str, Any]]:
         """Repeats rows for beams and samples, not images: `image_index` (or even grouping) still holds."""
         image_inputs = {name: kwargs.pop(name) for name in self._image_inputs if name in kwargs}
+        pixels, index = image_inputs.get("pixel_values"), kwargs.get("image_index")
+        if pixels is not None and index is not None:  # before rows are repeated, while they can be counted
+            kwargs["image_index"] = undo_joining(index, len(index), len(pixels))
         input_ids, model_kwargs = super()._expand_inputs_for_generation(**kwargs)
         return input_ids, {**model_kwargs, **image_inputs}
 

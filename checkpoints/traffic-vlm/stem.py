@@ -33,7 +33,8 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ConvStem(nn.Module):
-    """Stride-2 3x3 convolutions, each with a norm and the activation, then a 1x1 convolution to the encoder's width.
+    """Stride-2 3x3 convolutions, each with a norm and the activation, then a 1x1 convolution to the
+    encoder's width.
 
     "Early Convolutions Help Transformers See Better" (Xiao et al., 2021); departs from it in normalising over
     channels instead of over the batch, so that training and inference compute the same.
