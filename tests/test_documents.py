@@ -91,3 +91,11 @@ def test_checkpoint_is_small_and_safe():
     files = [path for path in CHECKPOINT.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 25 * 2**20
     assert not [path for path in files if path.suffix in (".bin", ".pt", ".pkl", ".pickle")]
+
+
+def test_checkpoint_carries_this_code():
+    for copy in CHECKPOINT.glob("*.py"):
+        [source] = [
+            path for folder in ("modeling", "processing") if (path := ROOT / folder / copy.name).is_file()
+        ]
+        assert copy.read_text(encoding="utf-8") == source.read_text(encoding="utf-8"), copy.name
