@@ -203,19 +203,26 @@ def test_bfloat16_training(fusion, tiny_model, tiny_inputs) -> None:
     assert all(p.grad.dtype == torch.float32 for p in autocast.parameters())
 
 
-def test_int8_weights_where_torchao_is_installed(tiny_model, tiny_inputs, tmp_path) -> None:
-    pytest.importorskip("torchao")
-    from torchao.quantization import Int8WeightOnlyConfig
+@pytest.mark.parametrize(("bits", "tolerance"), [(8, 0.1), (4, 0.6)])
+def test_quantised_weights_where_torchao_is_installed(
+    bits, tolerance, tiny_model, tiny_inputs, tmp_path
+) -> None:
+    quantization = pytest.importorskip("torchao.quantization")
     from transformers import TorchAoConfig
 
+    scheme = (
+        quantization.Int8WeightOnlyConfig()
+        if bits == 8
+        else quantization.IntxWeightOnlyConfig(weight_dtype=torch.int4)
+    )
     model = tiny_model(text={"hidden_size": 64, "head_dim": 16})
     inputs = tiny_inputs(model.config)
     model.save_pretrained(tmp_path)
     quantised = TrafficVLMForConditionalGeneration.from_pretrained(
-        tmp_path, quantization_config=TorchAoConfig(Int8WeightOnlyConfig())
+        tmp_path, quantization_config=TorchAoConfig(scheme)
     )
     with torch.no_grad():
         expected, actual = model(**inputs).logits, quantised(**inputs).logits
     assert (actual - expected).abs().max() > 0, "nothing was quantised"
-    assert (actual - expected).abs().max() < 0.1 * expected.abs().max()
+    assert (actual - expected).abs().max() < tolerance * expected.abs().max()
     assert quantised.generate(**inputs, max_new_tokens=2).shape[0] == 4
