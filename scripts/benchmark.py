@@ -105,7 +105,7 @@ def main() -> int:
     parser.add_argument("--synthetic", type=int, default=64, help="how many frames to render")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     try:
         if arguments.what == "ask":
             measure_ask(arguments.checkpoint, arguments.repeats)

@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--print-config", action="store_true", help="print the resolved recipe and stop")
     parser.add_argument("--pack-only", action="store_true", help="pack the recipe's data set and stop")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the recipe")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     try:
         recipe = load_recipe(arguments.config, arguments.overrides)
         if arguments.print_config:
