@@ -90,7 +90,7 @@ def test_a_second_run_uploads_only_what_changed(push, hub, checkpoint, card, cap
 
 
 def test_an_interrupted_upload_goes_on_where_it_stopped(push, hub, checkpoint, card, monkeypatch, capsys):
-    monkeypatch.setattr(push, "FILES_A_COMMIT", 4)
+    monkeypatch.setattr("traffic_vlm.training.publishing.FILES_A_COMMIT", 4)
     arguments = ["--model", "me/model", "--checkpoint", checkpoint, "--card", card]
     hub.commits_until_failure = 3
     assert run(push, *arguments) == 2
