@@ -5,12 +5,16 @@ import math
 import torch
 from torch import nn
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 
 from .configuration_traffic_vlm import TrafficVLMConfig
 from .decoder import CrossAttention, RMSNorm, ScaledEmbedding
 from .rotary import RotaryEmbedding
 from .vision import VisionEmbeddings
+
+CACHE_NAME = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
+"""What transformers calls the cache of generation: it was renamed in 5.24."""
 
 
 class TrafficVLMPreTrainedModel(PreTrainedModel):
@@ -27,7 +31,7 @@ class TrafficVLMPreTrainedModel(PreTrainedModel):
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     _no_split_modules = ["DecoderLayer", "VisionEncoderLayer", "VisionEmbeddings"]  # noqa: RUF012
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values", "cache"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True

@@ -22,7 +22,7 @@ def answer_loss(
     """Weighted cross-entropy over answer tokens, summed.
 
     Args:
-        logits: `(rows, length, vocab_size)`; position t predicts token t + 1.
+        logits: `(answer tokens, vocab_size)`, in the order of `scored_positions(labels)`.
         labels: `(rows, length)`, -100 where nothing is asked.
         row_weights: `(rows,)`.
         label_smoothing: Share of the target spread over the vocabulary (Szegedy et al. 2016, section 7).
@@ -31,17 +31,22 @@ def answer_loss(
     Returns:
         The sum, a float32 scalar; divide by `answer_tokens` of the whole batch.
     """
-    targets = labels[:, 1:]
-    scored = targets != IGNORED
-    # Selected before the softmax: most positions are prompt or padding, and the vocabulary is the widest
-    # axis.
-    chosen, targets = logits[:, :-1][scored].float(), targets[scored]
-    losses = F.cross_entropy(chosen, targets, reduction="none", label_smoothing=label_smoothing)
+    scored = labels[:, 1:] != IGNORED
+    targets, logits = labels[:, 1:][scored], logits.float()
+    losses = F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
     if focal_gamma:
-        certainty = chosen.softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
+        certainty = logits.softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
         losses = losses * (1 - certainty) ** focal_gamma
     weights = row_weights[:, None].expand(scored.shape)[scored]
     return (losses * weights).sum()
+
+
+def scored_positions(labels: torch.Tensor) -> torch.Tensor:
+    """Where logits are needed, `(rows, length)`: position t predicts token t + 1.
+
+    Most positions are prompt or padding, and the vocabulary is the widest axis of the network.
+    """
+    return F.pad(labels[:, 1:] != IGNORED, (0, 1))
 
 
 def answer_tokens(labels: torch.Tensor, row_weights: torch.Tensor) -> torch.Tensor:

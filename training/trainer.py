@@ -34,7 +34,7 @@ from transformers import PreTrainedTokenizerBase
 from .augmentation import erase, normalise, photometric
 from .checkpoints import load_state, save_state
 from .collator import PATCH_LABELS, Batch, Collator
-from .losses import answer_loss, answer_tokens, known_patches, rows_with_evidence
+from .losses import answer_loss, answer_tokens, known_patches, rows_with_evidence, scored_positions
 from .optimizer import AveragedWeights, MasterWeights, build_optimizer, rate_scale, set_rate
 from .packing import PackedSplit, is_packed, open_packed, pack_split
 from .recipe import Recipe, RecipeError, dump_recipe
@@ -210,6 +210,7 @@ class Trainer:
             data.mirror,
             data.max_row_tokens,
             self.recipe.run.seed,
+            math.prod(self.patches) if self.network.config.uses_prefix else 0,
         )
         world = self.accelerator.num_processes
         micro = optim.micro_batch_size or math.ceil(optim.batch_size / world)
@@ -293,6 +294,7 @@ class Trainer:
             input_ids=batch.input_ids,
             pixel_values=images,
             grounding_positions=batch.grounding_positions if grounded else None,
+            logits_to_keep=scored_positions(batch.labels),
             use_cache=False,
         )
         answers = answer_loss(

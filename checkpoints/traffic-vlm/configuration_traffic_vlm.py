@@ -173,7 +173,7 @@ class TrafficVLMTextConfig(PreTrainedConfig):
 
     model_type = "traffic_vlm_text"
     base_config_key = "text_config"
-    keys_to_ignore_at_inference: ClassVar[list] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list] = ["past_key_values", "cache"]
 
     vocab_size: int = 2048
     hidden_size: int = 192
@@ -274,7 +274,7 @@ class TrafficVLMConfig(PreTrainedConfig):
         "vision_config": TrafficVLMVisionConfig,
         "text_config": TrafficVLMTextConfig,
     }
-    keys_to_ignore_at_inference: ClassVar[list] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list] = ["past_key_values", "cache"]
 
     vision_config: TrafficVLMVisionConfig | dict | None = None
     text_config: TrafficVLMTextConfig | dict | None = None

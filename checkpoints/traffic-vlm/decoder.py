@@ -92,7 +92,7 @@ class SelfAttention(nn.Module):
         hidden_states: torch.Tensor,
         position_embeddings: tuple[torch.Tensor, torch.Tensor],
         attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """`(rows, length, hidden_size)` -> the same shape, and maps `(rows, heads, length, keys)` or None."""
@@ -100,8 +100,8 @@ class SelfAttention(nn.Module):
         query = rotate(self.q_proj(hidden_states).view(heads_shape).transpose(1, 2), *position_embeddings)
         key = rotate(self.k_proj(hidden_states).view(heads_shape).transpose(1, 2), *position_embeddings)
         value = self.v_proj(hidden_states).view(heads_shape).transpose(1, 2)
-        if past_key_values is not None:
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
         output, maps = attend(self, query, key, value, attention_mask, **kwargs)
         return self.o_proj(output), maps
 
@@ -255,7 +255,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         memory: ImageMemory | None = None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         grounding_positions: torch.Tensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -267,7 +267,7 @@ class DecoderLayer(GradientCheckpointingLayer):
             memory: How rows and images belong together; None when there is no image.
             position_embeddings: cos and sin, each `(rows or 1, length, head_dim)`.
             attention_mask: Mask of self-attention, as the backend wants it.
-            past_key_values: Cache of self-attention.
+            cache: Cache of self-attention.
             grounding_positions: `(rows,)`; the position in each row whose maps are wanted.
             **kwargs: Options of the attention backend.
 
@@ -278,7 +278,7 @@ class DecoderLayer(GradientCheckpointingLayer):
             self.input_layernorm(hidden_states),
             position_embeddings,
             attention_mask,
-            past_key_values,
+            cache,
             **kwargs,
         )
         hidden_states = self.add_branch(hidden_states, attended)

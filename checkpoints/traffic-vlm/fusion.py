@@ -81,9 +81,9 @@ def prefix_overlay(in_prefix: torch.Tensor) -> Callable:
     return both_in_prefix
 
 
-def pad_to_cache(in_prefix: torch.Tensor, past_key_values: Cache | None) -> torch.Tensor:
+def pad_to_cache(in_prefix: torch.Tensor, cache: Cache | None) -> torch.Tensor:
     """Lengthens `(rows, length)` with False to the number of keys that a (static) cache will hand out."""
-    if past_key_values is None:
+    if cache is None:
         return in_prefix
-    key_length, _ = past_key_values.get_mask_sizes(in_prefix.shape[1], 0)
+    key_length, _ = cache.get_mask_sizes(in_prefix.shape[1], 0)
     return nn.functional.pad(in_prefix, (0, key_length - in_prefix.shape[1]))

@@ -20,7 +20,11 @@ from transformers.masking_utils import (
     create_causal_mask,
     create_masks_for_generate,
 )
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    BaseModelOutputWithPooling,
+    CausalLMOutputWithPast,
+)
 from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput, TransformersKwargs, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
@@ -39,19 +43,20 @@ from .decoder import CrossAttention, DecoderLayer, RMSNorm, ScaledEmbedding, Sel
 from .fusion import Projector, fill_placeholders, pad_to_cache, prefix_overlay
 from .grounding import PatchHead
 from .image_memory import ImageMemory, keep_with, memory_of, undo_joining
-from .pretrained import TrafficVLMPreTrainedModel
+from .pretrained import CACHE_NAME, TrafficVLMPreTrainedModel
 from .rotary import RotaryEmbedding
 from .stem import STEM_CLASSES  # noqa: F401
 from .vision import VisionAttention, VisionEmbeddings, VisionEncoderLayer
 
 
 @dataclass
-class TrafficVLMModelOutput(ModelOutput):
+class TrafficVLMModelOutput(BaseModelOutputWithPast):
     """What the decoder and the model without head return.
 
     Attributes:
         last_hidden_state: `(rows, length, hidden_size)`.
-        past_key_values: The cache, if used; it also holds the images' keys and values.
+        cache: The cache, if used; it also holds the images' keys and values. `past_key_values` before
+            transformers 5.24.
         hidden_states: Decoder states, `num_hidden_layers + 1` of `(rows, length, hidden_size)`.
         attentions: Self-attention maps, one a layer, `(rows, heads, length, key_length)`.
         cross_attentions: Cross-attention maps, one a layer that has it, `(rows, heads, length, num_patches)`.
@@ -62,10 +67,6 @@ class TrafficVLMModelOutput(ModelOutput):
             given.
     """
 
-    last_hidden_state: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
     cross_attentions: tuple[torch.Tensor, ...] | None = None
     vision_attentions: tuple[torch.Tensor, ...] | None = None
     image_hidden_states: torch.Tensor | None = None
@@ -74,13 +75,15 @@ class TrafficVLMModelOutput(ModelOutput):
 
 
 @dataclass
-class TrafficVLMOutput(ModelOutput):
+class TrafficVLMOutput(CausalLMOutputWithPast):
     """What the whole model returns.
 
     Attributes:
         loss: Mean cross-entropy over answer tokens, when `labels` were given.
-        logits: `(rows, length or logits_to_keep, vocab_size)`; None with `skip_logits`.
-        past_key_values: The cache, if used; it also holds the images' keys and values.
+        logits: `(rows, length or logits_to_keep, vocab_size)`; `(kept, vocab_size)` where a mask said which
+            to keep; None with `skip_logits`.
+        cache: The cache, if used; it also holds the images' keys and values. `past_key_values` before
+            transformers 5.24.
         hidden_states: Decoder states, `num_hidden_layers + 1` of `(rows, length, hidden_size)`.
         attentions: Self-attention maps, one a layer, `(rows, heads, length, key_length)`.
         cross_attentions: Cross-attention maps, one a layer that has it, `(rows, heads, length, num_patches)`.
@@ -92,11 +95,6 @@ class TrafficVLMOutput(ModelOutput):
             given.
     """
 
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
     cross_attentions: tuple[torch.Tensor, ...] | None = None
     vision_attentions: tuple[torch.Tensor, ...] | None = None
     image_hidden_states: torch.Tensor | None = None
@@ -195,13 +193,14 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         in_prefix: torch.Tensor | None = None,
         image_hidden_states: torch.Tensor | None = None,
         image_memory: ImageMemory | None = None,
         grounding_positions: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TrafficVLMModelOutput:
         """Runs the decoder.
@@ -210,13 +209,14 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
             input_ids: `(rows, length)`; or give `inputs_embeds`.
             attention_mask: `(rows, keys)`, 0 where a token is padding; or a ready 4D mask.
             position_ids: `(rows, length)`. Defaults to counting on from the cache.
-            past_key_values: Cache of earlier tokens.
+            cache: Cache of earlier tokens.
             inputs_embeds: `(rows, length, hidden_size)`.
             use_cache: Whether to return a cache. Defaults to the config's setting, and to not while training.
             in_prefix: `(rows, length)` bool, tokens that see each other in both directions.
             image_hidden_states: `(num_images, num_patches, hidden_size)` for cross-attention.
             image_memory: How rows and images belong together.
             grounding_positions: `(rows,)`, the position in each row whose maps are wanted.
+            past_key_values: `cache` under its name before transformers 5.24.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`, options of the backend.
 
         Returns:
@@ -225,19 +225,18 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
         Raises:
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given.
         """
+        cache = past_key_values if cache is None else cache
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
         use_cache = self.wants_cache(use_cache)
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
 
-        mask = self.self_attention_mask(
-            inputs_embeds, attention_mask, past_key_values, position_ids, in_prefix
-        )
+        mask = self.self_attention_mask(inputs_embeds, attention_mask, cache, position_ids, in_prefix)
         if position_ids is None:
-            past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
+            past_length = cache.get_seq_length() if cache is not None else 0
             position_ids = (torch.arange(inputs_embeds.shape[1], device=inputs_embeds.device) + past_length)[
                 None
             ]
@@ -253,7 +252,7 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
                 memory=image_memory,
                 position_embeddings=position_embeddings,
                 attention_mask=mask,
-                past_key_values=past_key_values,
+                cache=cache,
                 grounding_positions=grounding_positions,
                 **kwargs,
             )
@@ -261,7 +260,7 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
                 grounding_maps.append(layer_maps)
         return TrafficVLMModelOutput(
             last_hidden_state=self.norm(hidden_states),
-            past_key_values=past_key_values if use_cache else None,
+            **{CACHE_NAME: cache if use_cache else None},
             grounding_maps=torch.cat(grounding_maps, dim=1) if grounding_maps else None,
         )
 
@@ -279,13 +278,13 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
         self,
         inputs_embeds: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        past_key_values: Cache | None,
+        cache: Cache | None,
         position_ids: torch.Tensor | None,
         in_prefix: torch.Tensor | None,
     ) -> torch.Tensor | None:
         """The mask of self-attention as the backend wants it; None where `is_causal` says it all (sdpa)."""
         if in_prefix is not None:
-            overlay = prefix_overlay(pad_to_cache(in_prefix, past_key_values))
+            overlay = prefix_overlay(pad_to_cache(in_prefix, cache))
         elif is_right_padded(attention_mask, inputs_embeds.shape[1]):
             # Nothing looks at padding that comes later, so the causal mask alone is right, and the fast
             # kernel runs.
@@ -294,8 +293,8 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
             config=self.config,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
             position_ids=position_ids,
+            **{CACHE_NAME: cache},
             **({} if in_prefix is None else {"or_mask_function": overlay}),
         )
 
@@ -361,13 +360,14 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         use_cache: bool | None = None,
         pixel_attention_mask: torch.Tensor | None = None,
         image_hidden_states: torch.Tensor | None = None,
         grounding_positions: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TrafficVLMModelOutput:
         """Runs encoder and decoder.
@@ -375,13 +375,13 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
         Args:
             input_ids: Questions (and answers) `(rows, length)`; or give `inputs_embeds`.
             pixel_values: `(num_images, channels, height, width)`. Ignored by a blind model. Without pixels,
-                the images kept with `past_key_values` are used; without those, cross-attention is skipped.
+                the images kept with `cache` are used; without those, cross-attention is skipped.
             attention_mask: `(rows, keys)`, 0 where a token is padding; or a ready 4D mask.
             image_index: `(rows,)` long, the image of each row. None: rows are grouped evenly by image, row r
                 asks about image `r // (rows // num_images)`; this case is pure reshapes and compiles without
                 graph breaks.
             position_ids: `(rows, length)`. Defaults to counting on from the cache.
-            past_key_values: Cache of earlier tokens, and of the images' keys and values.
+            cache: Cache of earlier tokens, and of the images' keys and values.
             inputs_embeds: `(rows, length, hidden_size)`.
             token_type_ids: `(rows, length)`, prefix fusion only, as in PaliGemma: 0 = prefix (sees the whole
                 prefix), 1 = suffix (causal). None: only the `<image>` tokens are prefix.
@@ -390,6 +390,7 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
             image_hidden_states: `(num_images, num_patches, hidden_size)`, already encoded images, instead of
                 pixels.
             grounding_positions: `(rows,)`, the position in each row whose cross-attention maps are wanted.
+            past_key_values: `cache` under its name before transformers 5.24.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`, options of the backend.
 
         Returns:
@@ -398,6 +399,7 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
         Raises:
             ValueError: On contradictory inputs; the message says which.
         """
+        cache = past_key_values if cache is None else cache
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
         if grounding_positions is not None and not self.config.uses_cross_attention:
@@ -414,8 +416,8 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
             image_hidden_states = None
 
         use_cache = self.language_model.wants_cache(use_cache)
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config.text_config)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config.text_config)
         if inputs_embeds is None:
             inputs_embeds = self.language_model.embed_tokens(input_ids)
         if image_hidden_states is not None:
@@ -431,15 +433,15 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
                 image_hidden_states,
                 image_index,
                 inputs_embeds.shape[0],
-                past_key_values,
+                cache,
                 pixel_attention_mask,
             )
             if use_cache and memory is not None:
-                keep_with(past_key_values, memory)
+                keep_with(cache, memory)
         outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             in_prefix=in_prefix,
@@ -468,7 +470,7 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
         image_hidden_states: torch.Tensor | None,
         image_index: torch.Tensor | None,
         rows: int,
-        past_key_values: Cache | None,
+        cache: Cache | None,
         pixel_attention_mask: torch.Tensor | None,
     ) -> ImageMemory | None:
         """A new memory when images come in, else the one kept with the cache, else None."""
@@ -477,7 +479,7 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
             memory = ImageMemory(num_images=image_hidden_states.shape[0], patch_mask=mask)
             memory.assign_rows(image_index, rows)
             return memory
-        memory = memory_of(past_key_values)
+        memory = memory_of(cache)
         if memory is not None and image_index is not None:
             memory.assign_rows(image_index, rows)
         return memory
@@ -525,7 +527,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         attention_mask: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -536,6 +538,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         image_hidden_states: torch.Tensor | None = None,
         grounding_positions: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> TrafficVLMOutput:
         """Logits of the next tokens, and a loss if there are labels.
@@ -547,13 +550,13 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
                 left out in training: no token looks at what comes later.
             image_index: `(rows,)` long, the image of each row; None = grouped evenly by image.
             position_ids: `(rows, length)`.
-            past_key_values: Cache of earlier tokens, and of the images' keys and values.
+            cache: Cache of earlier tokens, and of the images' keys and values.
             inputs_embeds: `(rows, length, hidden_size)`.
             token_type_ids: `(rows, length)`, prefix fusion only: 0 = prefix, 1 = suffix.
             labels: `(rows, length)`, aligned with `input_ids` (the shift is made here), -100 = not scored.
             use_cache: Whether to return a cache.
-            logits_to_keep: Compute logits for this many last positions only (0 = all), or for these
-                positions.
+            logits_to_keep: Compute logits for this many last positions only (0 = all), for these positions
+                of every row, or where this `(rows, length)` boolean mask is true (no `labels` then).
             skip_logits: Compute only what the loss needs: logits at scored positions, which are not returned.
                 Saves most of the output layer's time in training. Not for compiled graphs (the number of
                 positions varies).
@@ -563,18 +566,20 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
             grounding_positions: `(rows,)`, the position in each row whose cross-attention maps are wanted.
             num_items_in_batch: Number of scored tokens over all accumulated batches; the loss is then the sum
                 over this.
+            past_key_values: `cache` under its name before transformers 5.24.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`, options of the backend.
 
         Returns:
             A `TrafficVLMOutput`.
         """
+        cache = past_key_values if cache is None else cache
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
             attention_mask=attention_mask,
             image_index=image_index,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             token_type_ids=token_type_ids,
             use_cache=use_cache,
@@ -588,13 +593,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         if skip_logits and labels is not None:
             loss = self.loss_at_scored_positions(outputs.last_hidden_state, labels, num_items_in_batch)
         else:
-            kept = (
-                slice(-logits_to_keep, None)
-                if isinstance(logits_to_keep, int) and logits_to_keep
-                else slice(None)
-            )
-            kept = logits_to_keep if isinstance(logits_to_keep, torch.Tensor) else kept
-            logits = self.lm_head(outputs.last_hidden_state[:, kept])
+            logits = self.lm_head(keep_positions(outputs.last_hidden_state, logits_to_keep))
             if labels is not None:
                 loss = self.loss_function(
                     logits=logits,
@@ -609,7 +608,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         return TrafficVLMOutput(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **{CACHE_NAME: outputs.get(CACHE_NAME)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             cross_attentions=outputs.cross_attentions,
@@ -812,7 +811,7 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
 
     def continues_after_prefix(self, model_inputs: dict[str, Any]) -> bool:
         """Whether a cache already holds the prefix, and the new tokens hold no `<image>` to fill."""
-        cache, ids = model_inputs.get("past_key_values"), model_inputs.get("input_ids")
+        cache, ids = model_inputs.get(CACHE_NAME), model_inputs.get("input_ids")
         if not self.config.uses_prefix or cache is None or cache.get_seq_length() == 0:
             return False
         return not bool(self.model.placeholders(ids, model_inputs.get("inputs_embeds")).any())
@@ -855,6 +854,23 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         return create_masks_for_generate(
             config=config.get_text_config(), attention_mask=attention_mask, **kwargs
         )
+
+
+def keep_positions(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
+    """The states that logits are computed from.
+
+    Args:
+        hidden_states: `(rows, length, hidden_size)`.
+        logits_to_keep: As in `TrafficVLMForConditionalGeneration.forward`.
+
+    Returns:
+        `(rows, kept, hidden_size)`, or `(kept, hidden_size)` for a mask.
+    """
+    if not isinstance(logits_to_keep, torch.Tensor):
+        return hidden_states[:, -logits_to_keep:] if logits_to_keep else hidden_states
+    if logits_to_keep.dtype == torch.bool:
+        return hidden_states[logits_to_keep]
+    return hidden_states[:, logits_to_keep]
 
 
 def pad_left(rows: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,7 +2,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from traffic_vlm.training.losses import answer_loss, answer_tokens, sigmoid_loss
+from traffic_vlm.training.losses import answer_loss, answer_tokens, scored_positions, sigmoid_loss
 from traffic_vlm.training.optimizer import rate_scale
 from traffic_vlm.training.recipe import OptimSection
 
@@ -13,12 +13,12 @@ def test_answer_loss_is_cross_entropy_over_answer_tokens():
     labels[0, 3], labels[1, 2:4], labels[2, 1:] = 4, torch.tensor([1, 2]), torch.tensor([3, 3, 0, 9])
     weights = torch.ones(3)
     expected = F.cross_entropy(logits[:, :-1].reshape(-1, 11), labels[:, 1:].reshape(-1), ignore_index=-100)
-    total = answer_loss(logits, labels, weights)
+    total = answer_loss(logits[scored_positions(labels)], labels, weights)
     assert torch.allclose(total / answer_tokens(labels, weights), expected)
 
 
 def test_row_weights_and_focal_change_the_share_of_a_row():
-    logits, labels = torch.zeros(2, 2, 4), torch.tensor([[-100, 1], [-100, 2]])
+    logits, labels = torch.zeros(2, 4), torch.tensor([[-100, 1], [-100, 2]])
     weighted = answer_loss(logits, labels, torch.tensor([3.0, 0.0]))
     assert torch.isclose(weighted, torch.tensor(3 * math.log(4)))
     focal = answer_loss(logits, labels, torch.tensor([1.0, 0.0]), focal_gamma=2.0)
