@@ -59,6 +59,7 @@ class Collator:
         mirror: Probability of a mirrored frame.
         max_row_tokens: Rows longer than this wait for a batch with `allow_long`.
         seed: The run's seed.
+        placeholders: `<image>` tokens in front of every prompt, as many as patches for prefix fusion.
     """
 
     def __init__(
@@ -71,11 +72,13 @@ class Collator:
         mirror: float,
         max_row_tokens: int,
         seed: int,
+        placeholders: int = 0,
     ) -> None:
         self.split, self.weights, self.grid, self.seed = split, weights, grid, seed
         self.questions_per_image, self.mirror = questions_per_image, mirror
         self.pad, self.bos, self.eos = tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id
         self.tokenizer = tokenizer
+        self.start = [tokenizer.image_token_id] * placeholders + [self.bos]
         self._ids: dict[str, list[int]] = {}
         self.short = [
             np.array([self._length(question) <= max_row_tokens for question in row["questions"]], dtype=bool)
@@ -131,7 +134,7 @@ class Collator:
     def _sequence(self, question: dict[str, Any], flipped: bool) -> tuple[list[int], list[int]]:
         words = (question["question"] + "\n", question["answer"])
         prompt, answer = (self.encode(mirror_text(text) if flipped else text) for text in words)
-        return [self.bos, *prompt], [*answer, self.eos]
+        return [*self.start, *prompt], [*answer, self.eos]
 
     def _pad(
         self, sequences: list[tuple[list[int], list[int]]]

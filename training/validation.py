@@ -56,9 +56,7 @@ def predict(
         ]
         if not asked:
             continue
-        texts = tokenizer(
-            [question["question"] + "\n" for _, _, question in asked], padding=True, return_tensors="pt"
-        )
+        texts = _prompts(model, tokenizer, [question["question"] for _, _, question in asked])
         inputs = {
             "input_ids": texts["input_ids"],
             "attention_mask": texts["attention_mask"],
@@ -71,6 +69,15 @@ def predict(
         for (_, image_id, question), answer in zip(asked, answers, strict=True):
             predictions.append({"image_id": image_id, **question, "prediction": answer.strip()})
     return predictions
+
+
+def _prompts(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[str]
+) -> dict[str, torch.Tensor]:
+    """Padded prompts; where patches stand in front of the text, with a placeholder for each."""
+    places = [tokenizer.image_token_id] * model.config.vision_config.num_patches * model.config.uses_prefix
+    ids = tokenizer([question + "\n" for question in questions])["input_ids"]
+    return tokenizer.pad({"input_ids": [places + prompt for prompt in ids]}, return_tensors="pt")
 
 
 def validate(
