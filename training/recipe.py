@@ -58,6 +58,8 @@ class DataSection:
             are drawn: 0 keeps the natural mix, 1 draws all answers of a group equally often.
         family_balance: Other exponents for single families.
         family_share: Relative share of single families; 1 for those not named.
+        frame_balance: Families by whose answers frames are drawn, with an exponent as in `balance`: frames
+            with a rare answer come more often.
         max_row_tokens: Rows longer than this are asked only in every `long_every`-th batch, so that a few
             long answers do not pad all short ones.
         long_every: See `max_row_tokens`.
@@ -76,6 +78,7 @@ class DataSection:
     balance: float = 0.75
     family_balance: dict[str, float] = field(default_factory=dict)
     family_share: dict[str, float] = field(default_factory=dict)
+    frame_balance: dict[str, float] = field(default_factory=dict)
     max_row_tokens: int = 24
     long_every: int = 6
     limit_frames: int | None = None

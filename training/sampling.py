@@ -121,29 +121,58 @@ def inclusion_probabilities(weights: np.ndarray, count: int) -> np.ndarray:
         certain |= over
 
 
+def frame_weights(rows: Iterable[dict[str, Any]], family: str, exponent: float) -> np.ndarray:
+    """How often frames are drawn when the rare answers of one family shall come more often.
+
+    Args:
+        rows: The frames' rows; each holds `questions`.
+        family: Whose answers count. A frame without such a question has the weight 1.
+        exponent: A frame whose answer has frequency p weighs `p ** -exponent`.
+
+    Returns:
+        `(rows,)`.
+    """
+    answers = [next((q["answer"] for q in row["questions"] if q["family"] == family), None) for row in rows]
+    counts = Counter(answer for answer in answers if answer is not None)
+    return np.array(
+        [1.0 if answer is None else (counts[answer] / counts.total()) ** -exponent for answer in answers]
+    )
+
+
 class FrameBatches:
     """Batches of frame indices, the same on every machine, from any step on.
 
-    Each epoch is a permutation drawn from (seed, epoch); batches run over the epoch's end, so that none is
-    short. A copy of a
-    frame stands for it: an epoch draws one copy of every frame.
+    Each epoch is drawn from (seed, epoch); batches run over the epoch's end, so that none is short. A copy
+    of a frame stands for it: an epoch draws one copy of every frame, or more and fewer in proportion to
+    `weights`.
 
     Args:
         frame_of_row: `(rows,)` which frame a packed row shows; copies share the number.
         batch_size: Frames a batch, over all processes.
         seed: The run's seed.
+        weights: `(rows,)` how often a row's frame is drawn against the others; None draws all alike.
     """
 
-    def __init__(self, frame_of_row: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, frame_of_row: np.ndarray, batch_size: int, seed: int, weights: np.ndarray | None = None
+    ) -> None:
         self.batch_size, self.seed = batch_size, seed
         order = np.argsort(frame_of_row, kind="stable")
         self.copies = np.split(order, np.flatnonzero(np.diff(frame_of_row[order])) + 1)
         self.num_frames = len(self.copies)
+        shares = np.ones(self.num_frames)
+        if weights is not None:
+            shares = np.array([weights[copies[0]] for copies in self.copies])
+        self.times = shares / shares.mean()
 
     def epoch(self, epoch: int) -> np.ndarray:
         """Row indices `(num_frames,)` of one epoch, in its order."""
         rng = np.random.default_rng((self.seed, epoch))
-        picks = [copies[rng.integers(len(copies))] for copies in self.copies]
+        # Systematic sampling (Madow 1949): frame i comes times[i] times on average, rounded down or up.
+        edges = np.cumsum(self.times)
+        ticks = rng.random() + np.arange(self.num_frames)
+        frames = np.minimum(np.searchsorted(edges, ticks, side="right"), self.num_frames - 1)
+        picks = [self.copies[frame][rng.integers(len(self.copies[frame]))] for frame in frames]
         return rng.permutation(np.array(picks))
 
     def from_step(self, step: int) -> Iterator[tuple[int, np.ndarray]]:

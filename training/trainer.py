@@ -39,7 +39,7 @@ from .optimizer import AveragedWeights, MasterWeights, build_optimizer, rate_sca
 from .packing import PackedSplit, is_packed, open_packed, pack_split
 from .recipe import Recipe, RecipeError, dump_recipe
 from .record import write_record
-from .sampling import FrameBatches, QuestionWeights
+from .sampling import FrameBatches, QuestionWeights, frame_weights
 from .validation import validate
 
 RARE = 0.03
@@ -125,7 +125,16 @@ class Trainer:
         frame_of_row = np.array([numbers[name] for name in names])
         if self.recipe.data.limit_frames:  # copies stand together, so that these are the file's first rows
             frame_of_row = frame_of_row[frame_of_row < self.recipe.data.limit_frames]
-        return FrameBatches(frame_of_row, self.recipe.optim.batch_size, self.recipe.run.seed)
+        weights = [
+            frame_weights(self.split.rows, family, exponent)
+            for family, exponent in self.recipe.data.frame_balance.items()
+        ]
+        return FrameBatches(
+            frame_of_row,
+            self.recipe.optim.batch_size,
+            self.recipe.run.seed,
+            np.prod(weights, axis=0) if weights else None,
+        )
 
     def train(self) -> Path:
         """Trains to the end of the recipe, from the newest complete state if there is one.

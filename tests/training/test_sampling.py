@@ -2,12 +2,14 @@ from collections import Counter
 from itertools import islice
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from traffic_vlm.training.sampling import (
     LARGEST_LOSS_WEIGHT,
     FrameBatches,
     QuestionWeights,
+    frame_weights,
     inclusion_probabilities,
 )
 
@@ -89,3 +91,20 @@ def test_an_epoch_shows_each_frame_once_in_one_of_its_copies():
     epochs = [batches.epoch(number) for number in range(20)]
     assert all(sorted((epoch // 3).tolist()) == [0, 1, 2, 3, 4] for epoch in epochs)
     assert {int(row) for epoch in epochs for row in epoch} == set(range(15))
+
+
+def test_frames_with_a_rare_answer_are_drawn_more_often():
+    answers = ["No, a vehicle."] * 90 + ["No, an obstacle."] * 10
+    rows = [{"questions": [{"family": "move_forward", "answer": answer}]} for answer in answers]
+    rows.append({"questions": []})
+    weights = frame_weights(rows, "move_forward", 0.5)
+    assert weights[-1] == 1.0  # unknown is neither rare nor common
+    assert weights[95] / weights[0] == pytest.approx(3.0)
+    batches = FrameBatches(np.arange(len(rows)), 8, seed=0, weights=weights)
+    drawn = np.bincount(np.concatenate([batches.epoch(e) for e in range(50)]), minlength=len(rows))
+    assert drawn.sum() == 50 * len(rows)  # an epoch keeps its length
+    assert drawn[90:100].mean() / drawn[:90].mean() == pytest.approx(3.0, rel=0.1)
+
+
+def test_without_weights_an_epoch_draws_every_frame_once():
+    assert sorted(FrameBatches(np.arange(37), 8, seed=3).epoch(5)) == list(range(37))
