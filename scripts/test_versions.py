@@ -6,7 +6,7 @@ process that has never seen this source tree: the code comes from beside the wei
 logits, the generated tokens and, where the checkpoint has a processor, on the words.
 
     python scripts/test_versions.py                                  # 5.4.0 and the latest release
-    python scripts/test_versions.py --oldest 5.6.0 --newest 5.23.0 --folder /tmp/versions
+    python scripts/test_versions.py --oldest 5.6.0 --newest 5.24.0 --folder /tmp/versions
 """
 
 import argparse
