@@ -104,7 +104,10 @@ def predict_views(
             save(table, output / f"predictions{name}.parquet")
         if train is not None:
             save(baselines.question_rows(train), output / "training-questions.parquet")
-        _look(model, processor, shown, output)
+    if getattr(model.config, "uses_cross_attention", True):  # a blind model has no maps
+        found = looking.look(model, processor, shown, tables[""], output)
+        if state.is_main_process:
+            _write_json(found, output / "grounding.json")
     state.wait_for_everyone()
 
 
@@ -137,14 +140,6 @@ def _optional(dataset: Path, split: str) -> Any:
         return open_frames(dataset, split)
     except DatasetError:
         return None
-
-
-def _look(model: Any, processor: Any, view: Any, output: Path) -> None:
-    """Grounding of the answers just given; a blind model has none."""
-    if not getattr(model.config, "uses_cross_attention", True):
-        return
-    found = looking.look(model, processor, view, load(output / "predictions.parquet"), output)
-    _write_json(found, output / "grounding.json")
 
 
 def score(output: Path, name: str = "") -> dict[str, Any]:

@@ -6,7 +6,6 @@ deleted, and when only they are shown.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from . import faithfulness, maps
+from .command import CHECKPOINT, new_parser, run_command
 from .figures import STYLE
 from .grounding import Boxes, score_map
 from .overlay import draw_heat, draw_overlay
@@ -279,30 +279,26 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
     Returns:
         0, or 2 after one line that says what was wrong.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(description)
     parser.add_argument("--image", type=Path, required=True, help="the frame")
     parser.add_argument("--text", required=True, help="the question")
     parser.add_argument("--output", type=Path, default=Path("attention"), help="folder of the pictures")
-    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/traffic-vlm"))
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="folder of the model")
     parser.add_argument(
         "--box", type=float, nargs=4, action="append", default=[], metavar=("X1", "Y1", "X2", "Y2"),
         help="labelled evidence as fractions of the frame; may be repeated",
     )  # fmt: skip
     args = parser.parse_args(arguments)
-    try:
+
+    def work() -> str:
         from traffic_vlm.processing.image_processing_traffic_vlm import open_image
 
         picture = open_image(args.image)
         result = explain(*load_model(args.checkpoint), picture, args.text, args.output, args.box)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{args.text} -> {result['answer']} ({result['confidence']:.0%} sure)")
-    for path in result["pictures"]:
-        print(path)
-    return 0
+        said = f"{args.text} -> {result['answer']} ({result['confidence']:.0%} sure)"
+        return "\n".join([said, *result["pictures"]])
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

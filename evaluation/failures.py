@@ -6,7 +6,6 @@ carries the evidence map, the labelled evidence, and how faithful the map is for
 
 from __future__ import annotations
 
-import argparse
 import base64
 import html
 import io
@@ -23,6 +22,7 @@ from traffic_vlm.processing.bdd100k.mirror import mirror_text
 
 from . import faithfulness, maps
 from .answers import UNCLEAR, read
+from .command import REPORT, add_inputs, new_parser, run_command
 from .looking import maps_of
 from .metrics import as_table, decide, kinds_of
 from .overlay import draw_heat
@@ -378,25 +378,12 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
     Returns:
         0, or 2 after one line that says what was wrong.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--report", type=Path, default=Path("evaluation-report"), help="folder of the evaluation"
-    )
-    parser.add_argument(
-        "--checkpoint", type=Path, default=Path("checkpoints/traffic-vlm"), help="folder of the model"
-    )
-    parser.add_argument("--dataset", type=Path, required=True, help="folder made by scripts/build_dataset.py")
-    parser.add_argument("--split", default="val")
+    parser = new_parser(description)
+    add_inputs(parser)
+    parser.add_argument("--report", type=Path, default=REPORT, help="folder of the evaluation")
     parser.add_argument("--most", type=int, default=24, metavar="N", help="failures in the first section")
     args = parser.parse_args(arguments)
-    try:
-        print(write(args.report, args.checkpoint, args.dataset, args.split, args.most))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: str(write(args.report, args.checkpoint, args.dataset, args.split, args.most)))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 
 from .grounding import Boxes, touched
 from .maps import last_tokens
+from .predict import share_out
 
 STEPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 BATCH = 16
@@ -111,18 +112,19 @@ class DecisionProbability:
 
     @torch.inference_mode()
     def first_words(self, pictures: Sequence[Image.Image], questions: Sequence[str]) -> torch.Tensor:
-        """Probabilities of the first token, (rows, vocab_size), one picture a row."""
-        parts = []
-        for start in range(0, len(questions), BATCH):
+        """Probabilities of the first token, (rows, vocab_size), one picture a row; made on all processes."""
+
+        def work(start: int) -> torch.Tensor:
             end = start + BATCH
             inputs = dict(self.processor(text=list(questions[start:end]), return_tensors="pt"))
             inputs |= dict(self.processor.image_processor(list(pictures[start:end]), return_tensors="pt"))
             inputs["image_index"] = torch.arange(len(inputs["input_ids"]))
             inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
+            last = last_tokens(inputs)
             out = self.model(**inputs, use_cache=False)
-            first = out.logits[torch.arange(len(out.logits)), last_tokens(inputs)]
-            parts.append(first.float().softmax(-1).cpu())
-        return torch.cat(parts)
+            return out.logits[torch.arange(len(last)), last].float().softmax(-1).cpu()
+
+        return torch.cat(share_out(work, range(0, len(questions), BATCH)))
 
     def of(
         self, pictures: Sequence[Image.Image], questions: Sequence[str], words: torch.Tensor
@@ -183,8 +185,13 @@ def curves(
         under
         them: a faithful map has a small deletion and a large insertion area.
     """
-    words = probability.first_words(pictures, questions).argmax(-1)
+    first = probability.first_words(pictures, questions)
+    words = first.argmax(-1)
     soft = [_blurred(picture) for picture in pictures]
+    ends = {  # all patches shown, and none
+        True: float(first.gather(1, words[:, None]).double().mean()),
+        False: float(probability.of(soft, questions, words).mean()),
+    }
     flat = maps.reshape(len(maps), -1)
     rank = np.empty_like(flat, dtype=int)
     np.put_along_axis(rank, np.argsort(-flat, axis=1, kind="stable"), np.arange(flat.shape[1])[None], axis=1)
@@ -192,8 +199,12 @@ def curves(
     for step in steps:
         strongest = (rank < round(step * flat.shape[1])).reshape(maps.shape)
         for name, shown in (("deletion", ~strongest), ("insertion", strongest)):
-            changed = [show_patches(*three) for three in zip(pictures, shown, soft, strict=True)]
-            result[name].append(round(float(probability.of(changed, questions, words).mean()), 6))
+            if shown.all() or not shown.any():
+                value = ends[bool(shown.all())]
+            else:
+                changed = [show_patches(*three) for three in zip(pictures, shown, soft, strict=True)]
+                value = float(probability.of(changed, questions, words).mean())
+            result[name].append(round(value, 6))
     for name in ("deletion", "insertion"):
         result[f"{name}_area"] = round(float(np.trapezoid(result[name], steps)), 6)
     return result

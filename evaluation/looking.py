@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
+from tqdm import tqdm
 
 from . import faithfulness, grounding, maps
 from .metrics import as_table, decide, frame_weights, interval, kinds_of
-from .predict import FRAMES_PER_BLOCK, View
+from .predict import FRAMES_PER_BLOCK, View, save, share_out
 from .views import group_of
 
 #: Rows for what needs every layer, gradients, or many passes through the encoder.
@@ -41,41 +43,39 @@ def sample(table: pd.DataFrame, most: int, seed: int = 0) -> pd.DataFrame:
     return table.loc[sorted(chosen)]
 
 
-def _blocks(rows: pd.DataFrame) -> Iterator[tuple[list[int], pd.DataFrame]]:
-    """The frames and the rows of a few frames at a time, in order."""
-    frames = sorted(rows["frame_index"].unique())
-    for start in range(0, len(frames), FRAMES_PER_BLOCK):
-        chosen = frames[start : start + FRAMES_PER_BLOCK]
-        yield chosen, rows[rows["frame_index"].isin(chosen)]
-
-
 def maps_of(
     method: Callable[[Any, dict[str, torch.Tensor]], np.ndarray],
     model: Any,
     processor: Any,
     view: View,
     rows: pd.DataFrame,
+    name: str = "",
 ) -> np.ndarray:
-    """One map a row.
+    """One map a row, made on all processes.
 
     Args:
         method: one of `maps.METHODS`, or `maps.head_maps`.
         model, processor: the checkpoint.
         view: frame's index -> picture and row.
         rows: questions with `frame_index`, sorted by it.
+        name: shown with the progress.
 
     Returns:
         (rows, ..., grid height, grid width) float32.
     """
-    parts = []
-    for frames, block in _blocks(rows):
+
+    def work(frames: Sequence[int]) -> np.ndarray:
+        block = rows[rows["frame_index"].isin(frames)]
         inputs = dict(processor(text=block["question"].tolist(), return_tensors="pt"))
         inputs |= dict(processor.image_processor([view(int(i))[0] for i in frames], return_tensors="pt"))
         slot = {frame: i for i, frame in enumerate(frames)}
         inputs["image_index"] = torch.tensor([slot[i] for i in block["frame_index"]])
         inputs = {name: value.to(model.device) for name, value in inputs.items()}
-        parts.append(method(model, inputs).astype(np.float32))
-    return np.concatenate(parts)
+        return method(model, inputs).astype(np.float32)
+
+    shown = sorted(rows["frame_index"].unique())
+    starts = range(0, len(shown), FRAMES_PER_BLOCK)
+    return np.concatenate(share_out(work, [shown[s : s + FRAMES_PER_BLOCK] for s in starts], name))
 
 
 def macro(rows: pd.DataFrame, column: str, samples: int = 1000) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def macro(rows: pd.DataFrame, column: str, samples: int = 1000) -> dict[str, Any
 
 
 def look(model: Any, processor: Any, view: View, table: pd.DataFrame, output: Path) -> dict[str, Any] | None:
-    """Measure the grounding of the answers to a split.
+    """Measure the grounding of the answers to a split; every process has to call this.
 
     Args:
         model, processor: the checkpoint.
@@ -118,13 +118,14 @@ def look(model: Any, processor: Any, view: View, table: pd.DataFrame, output: Pa
     rows = rows_with_evidence(table)
     if rows.empty:
         return None
-    rows = grounding.scored(rows, maps_of(maps.evidence_maps, model, processor, view, rows))
+    rows = grounding.scored(rows, maps_of(maps.evidence_maps, model, processor, view, rows, "evidence maps"))
     rows["above_centre"] = rows["pointing"] - rows["centre"]
     here = rows[rows["family"].str.startswith("presence") & (rows["truth"] == "yes")]
     here = here if len(here) else rows
     keep = ["image_id", "question", "family", "evidence_category", "prediction", "correct"]
     keep += ["entropy", "mass", "ratio", "pointing", "centre"]
-    rows[keep].to_parquet(output / "grounding.parquet", index=False)
+    if PartialState().is_main_process:
+        save(rows[keep], output / "grounding.parquet")
     groups = rows.groupby(rows["family"].map(group_of))
     result: dict[str, Any] = {
         "presence": {
@@ -151,11 +152,11 @@ def _compare(model: Any, processor: Any, view: View, rows: pd.DataFrame) -> dict
     bare = rows.drop(columns=["entropy", "mass", "ratio", "pointing", "centre", "above_centre"])
     methods, sinks = {}, 0.0
     for name, method in maps.METHODS.items():
-        attention = maps_of(method, model, processor, view, bare)
+        attention = maps_of(method, model, processor, view, bare, f"{name} maps")
         methods[name] = grounding.summarise(grounding.scored(bare, attention))
         if name == "evidence":
             sinks = grounding.sink_mass(attention)
-    heads = maps_of(maps.head_maps, model, processor, view, bare)
+    heads = maps_of(maps.head_maps, model, processor, view, bare, "maps of all heads")
     even = grounding.SINK_PATCHES / (heads.shape[-1] * heads.shape[-2])
     return {
         "heads": grounding.by_head(bare, heads),
@@ -193,4 +194,8 @@ def _curves(model: Any, processor: Any, view: View, rows: pd.DataFrame) -> dict[
     kinds["random"] = faithfulness.random_maps(shape)
     boxes: Sequence[Any] = rows["evidence"].tolist()
     kinds["labelled boxes"] = np.stack([faithfulness.patches_of(b, shape[1:]) for b in boxes])
-    return {name: faithfulness.curves(probability, pictures, questions, m) for name, m in kinds.items()}
+    hidden = not PartialState().is_local_main_process
+    return {
+        name: faithfulness.curves(probability, pictures, questions, attention)
+        for name, attention in tqdm(kinds.items(), desc="deletion and insertion", unit="map", disable=hidden)
+    }

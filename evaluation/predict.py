@@ -297,26 +297,42 @@ def predict(
         temperature), `confidences` (at `TEMPERATURES`) and `score_yes` (probability of yes against no; NaN
         for other families).
     """
-    state = PartialState()
-    starts = list(range(0, num_frames, block))
+    starts = range(0, num_frames, block)
     tokens = {family: first_tokens(processor, labels) for family, labels in answers.items()}
     lengths = {family: answer_length(processor, labels) for family, labels in answers.items()}
-    rows: list[dict[str, Any]] = []
-    with state.split_between_processes(starts) as mine:
-        for start in tqdm(mine, desc=name, unit="block", disable=not state.is_local_main_process):
-            indices = range(start, min(start + block, num_frames))
-            rows += _predict_block(
-                model, processor, view, indices, answers, tokens, lengths, constrained, families
-            )
-    if state.num_processes > 1:
-        rows = gather_object(rows)
-    rows.sort(key=lambda row: (row["frame_index"], row["question_index"]))
-    table = pd.DataFrame(rows)
+
+    def work(start: int) -> list[dict[str, Any]]:
+        indices = range(start, min(start + block, num_frames))
+        return _predict_block(
+            model, processor, view, indices, answers, tokens, lengths, constrained, families
+        )
+
+    table = pd.DataFrame([row for rows in share_out(work, starts, name) for row in rows])
     if table.empty:
         raise DatasetError("none of the questions to ask occurs in the split")
     at = int(np.argmin(np.abs(np.array(TEMPERATURES) - temperature_of(model))))
     table["confidence"] = [values[at] for values in table["confidences"]]
     return table
+
+
+def share_out(work: Callable[[Any], Any], jobs: Sequence[Any], name: str = "") -> list[Any]:
+    """Do jobs on all processes, each once.
+
+    Args:
+        work: does one job; the result does not depend on which process it is done on.
+        jobs: what it is called with.
+        name: shown with the progress; no progress without one.
+
+    Returns:
+        The results in the order of the jobs, the same on every process.
+    """
+    state = PartialState()
+    mine = range(state.process_index, len(jobs), state.num_processes)
+    hidden = not (name and state.is_local_main_process)
+    done = [(i, work(jobs[i])) for i in tqdm(mine, desc=name, unit="block", disable=hidden)]
+    if state.num_processes > 1:
+        done = sorted(gather_object(done), key=lambda pair: pair[0])
+    return [result for _, result in done]
 
 
 def temperature_of(model: Any) -> float:

@@ -6,7 +6,6 @@ one.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from accelerate import PartialState
 from PIL import Image
 
 from . import figures, grounding, maps, views
+from .command import REPORT, add_inputs, new_parser, run_command
 from .corruptions import ALL, COMMON, SEVERITIES, corrupt
 from .faithfulness import blank, elsewhere
 from .looking import maps_of, rows_with_evidence
@@ -151,8 +151,6 @@ def measure(
 
     def score(view: View, title: str, moves: bool) -> dict[str, float | None]:
         table = predict(model, processor, view, count, labels, families=is_key, name=title)
-        if not state.is_main_process:
-            return {}
         looks = {"ratio": None, "pointing": None} if moves else _looks(model, processor, view, table)
         accuracy = balanced(table)
         return {"balanced_accuracy": None if accuracy is None else round(accuracy, 6), **looks}
@@ -262,15 +260,9 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
     Returns:
         0, or 2 after one line that says what was wrong.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--checkpoint", type=Path, default=Path("checkpoints/traffic-vlm"), help="folder of the model"
-    )
-    parser.add_argument("--dataset", type=Path, required=True, help="folder made by scripts/build_dataset.py")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--output", type=Path, default=Path("evaluation-report"), help="folder of the report")
+    parser = new_parser(description)
+    add_inputs(parser)
+    parser.add_argument("--output", type=Path, default=REPORT, help="folder of the report")
     parser.add_argument("--frames", type=int, default=100, metavar="N", help="only the first N frames")
     parser.add_argument(
         "--only", nargs="+", default=[*ALL, *OCCLUSIONS], choices=[*ALL, *OCCLUSIONS], metavar="KIND"
@@ -279,17 +271,17 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
         "--severities", nargs="+", type=int, default=SEVERITIES, choices=SEVERITIES, metavar="S"
     )
     args = parser.parse_args(arguments)
-    try:
+
+    def work() -> str | None:
         result = measure(
             args.checkpoint, args.dataset, args.split, args.output, args.frames, args.only, args.severities
         )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if result is not None:
+        if result is None:
+            return None
         mean = result["mean_corruption_error"]["mean"]
-        print(f"{args.output / 'sensitivity.md'}: mean corruption error {mean}")
-    return 0
+        return f"{args.output / 'sensitivity.md'}: mean corruption error {mean}"
+
+    return run_command(work)
 
 
 if __name__ == "__main__":
