@@ -1,0 +1,14 @@
+"""Trains the same small recipe with one thing taken out at a time, and prints one table.
+
+python scripts/ablate.py --real D --synthetic D --output outputs/ablations [--steps N] [--seeds 0 1]
+python scripts/ablate.py run.precision=no --synthetic D --only no_rope no_gates
+
+A finished run is not repeated, an interrupted one goes on where it was.
+"""
+
+import sys
+
+from traffic_vlm.evaluation.ablation import main
+
+if __name__ == "__main__":
+    sys.exit(main(description=__doc__))
