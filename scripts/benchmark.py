@@ -1,9 +1,12 @@
-"""Measure how fast asking and training are on this machine.
+"""Measure how fast asking, training and the data side are on this machine.
 
 Examples:
   python scripts/benchmark.py ask
   python scripts/benchmark.py train --packed packed --config configs/train/first_light.yaml
   python scripts/benchmark.py train --synthetic 64 data.questions_per_image=1
+  python scripts/benchmark.py images --bdd100k-root BDD100K
+  python scripts/benchmark.py questions --bdd100k-root BDD100K --records 80000
+  python scripts/benchmark.py render --synthetic 300
 """
 
 from __future__ import annotations
@@ -83,6 +86,54 @@ def measure_train(config: Path, overrides: list[str], packed: Path | None, frame
         print(f"resident memory: {psutil.Process().memory_info().rss / 2**30:.2f} GiB")
 
 
+def measure_images(root: Path) -> None:
+    """Prints pictures a second against bare decoding: of the files as they are, and at the release's size."""
+    from itertools import islice
+
+    from traffic_vlm.processing.bdd100k.speed import enlarged, pictures_a_second
+
+    found = islice(sorted((root / "images" / "100k").glob("*/*.jpg")), 200)
+    files = [path.read_bytes() for path in found]
+    if not files:
+        raise ValueError(f"{root}: no pictures in images/100k.")
+    for title, given in (("as they are", files), ("enlarged to 1280x720", enlarged(files))):
+        rates = pictures_a_second(given)
+        print(f"{len(given)} pictures {title}, to 288x160, pictures a second on one core:")
+        print(f"  bare decoding at full size         {rates['bare']:6.0f}")
+        print(f"  bare decoding at the least size    {rates['scaled']:6.0f}")
+        print(
+            f"  decoded, resized and collated      {rates['collated']:6.0f}"
+            f" ({rates['collated'] / rates['bare']:.0%} of full size,"
+            f" {rates['collated'] / rates['scaled']:.0%} of least size)"
+        )
+
+
+def measure_questions(root: Path, number: int) -> None:
+    """Prints the time from label records to questions in two processes, and their peak memory."""
+    from traffic_vlm.processing.bdd100k.speed import questions_a_second
+
+    for masks in (False, True):
+        found = questions_a_second(root, number, masks=masks)
+        rate = found["records"] / found["seconds"]
+        print(
+            f"{'with' if masks else 'without'} drivable masks: {found['records']} records,"
+            f" {found['questions']} questions in {found['seconds']:.0f} s ({rate:.0f} records/s),"
+            f" at most {found['megabytes']:.0f} MB a process"
+        )
+
+
+def measure_render(frames: int) -> None:
+    """Prints frames rendered a second by two processes."""
+    from traffic_vlm.processing.synthetic.dataset import render_dataset
+
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        render_dataset(Path(folder), frames, workers=2, splits={"train": 1.0})
+    seconds = time.perf_counter() - start
+    rate = frames / seconds
+    print(f"{frames} frames of 512x288 with labels and masks in {seconds:.1f} s: {rate:.1f} frames/s")
+
+
 def make_synthetic(folder: Path, frames: int) -> Path:
     """Renders frames and builds their questions."""
     from traffic_vlm.processing.bdd100k.build import BuildOptions, build
@@ -98,17 +149,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["ask", "train"])
+    parser.add_argument("what", choices=["ask", "train", "images", "questions", "render"])
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--config", type=Path, default=Path("configs/train/first_light.yaml"))
     parser.add_argument("--packed", type=Path, help="packed data set; otherwise frames are rendered")
     parser.add_argument("--synthetic", type=int, default=64, help="how many frames to render")
+    parser.add_argument("--bdd100k-root", type=Path, metavar="R", help="for images and questions")
+    parser.add_argument("--records", type=int, default=80_000, help="label records to go through")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_intermixed_args()
     try:
+        if arguments.what in ("images", "questions") and arguments.bdd100k_root is None:
+            raise ValueError(f"{arguments.what} needs --bdd100k-root, the folder of a BDD100K release.")
         if arguments.what == "ask":
             measure_ask(arguments.checkpoint, arguments.repeats)
+        elif arguments.what == "images":
+            measure_images(arguments.bdd100k_root)
+        elif arguments.what == "questions":
+            measure_questions(arguments.bdd100k_root, arguments.records)
+        elif arguments.what == "render":
+            measure_render(arguments.synthetic)
         else:
             measure_train(
                 arguments.config,

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from .labels import Problems
 from .scene import ALTERNATIVE, BACKGROUND, DIRECT, GRID_HEIGHT, GRID_WIDTH, Lane
 
-OVERSAMPLE = 4
+OVERSAMPLE = 8
 """Pixels drawn for each side of a grid cell before a cell takes the value that most of them have."""
 CURVE_STEPS = 12
 
@@ -120,16 +120,16 @@ def rasterise(
 
 
 def to_grid(mask: np.ndarray) -> np.ndarray:
-    """The drivable grid of a mask whose sides are multiples of the grid's: a cell takes its pixels' majority.
+    """The drivable grid of a mask: a cell takes the value that at least half of its 8x8 pixels have.
 
     Args:
-        mask: uint8 `(height, width)` of 0 direct, 1 alternative, anything else background.
+        mask: uint8 `(720, 1280)` of 0 direct, 1 alternative, anything else background.
     """
-    step = (mask.shape[1] // GRID_WIDTH, mask.shape[0] // GRID_HEIGHT)
     grid = np.full((GRID_HEIGHT, GRID_WIDTH), BACKGROUND, np.uint8)
     for value in (ALTERNATIVE, DIRECT):
-        share = Image.fromarray((mask == value).view(np.uint8) * np.uint8(255)).reduce(step)
-        grid[np.asarray(share) >= 128] = value
+        # Eight pixels side by side are the bytes of one number: rows are added, then the bytes of the sums.
+        eights = (mask == value).view(np.uint64).reshape(GRID_HEIGHT, 8, GRID_WIDTH).sum(axis=1)
+        grid[(eights * np.uint64(0x0101010101010101)) >> np.uint64(56) >= 32] = value
     return grid
 
 

@@ -74,7 +74,7 @@ def read_mask(path: Path, problems: Problems) -> np.ndarray | None:
             image: Image.Image = file
             if image.mode not in ("L", "P"):
                 raise OSError(f"mode {image.mode}")
-            if image.width % GRID_WIDTH or image.height % GRID_HEIGHT:
+            if image.size != (GRID_WIDTH * 8, GRID_HEIGHT * 8):
                 image = image.resize((GRID_WIDTH * 8, GRID_HEIGHT * 8), Image.Resampling.NEAREST)
             return polygons.to_grid(np.asarray(image))
     except FileNotFoundError:
