@@ -6,13 +6,16 @@ are fitted on a split of their own (`tune`), never on the one that is reported.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .answers import ABSTAIN, UNCLEAR
+from .command import write_text
 from .metrics import PredictionError, interval
 from .predict import TEMPERATURES
 
@@ -243,3 +246,32 @@ def scorable(table: pd.DataFrame) -> pd.DataFrame:
     free = table["kind"].isin(["boxes"]) | table["family"].str.startswith(("describe", "out_of_scope"))
     known = ~table["truth"].isin([UNCLEAR, ABSTAIN])
     return table[known & ~free & table["confidence"].notna()] if "confidence" in table else table.iloc[:0]
+
+
+def write(found: Mapping[str, Any] | None, checkpoint: Path) -> str:
+    """Write temperature and threshold of a report into a checkpoint's `config.json`, where answers read them.
+
+    Args:
+        found: the report's `calibration`.
+        checkpoint: folder of the model.
+
+    Returns:
+        What was written, in a sentence.
+
+    Raises:
+        PredictionError: if they were not fitted on the tuning split, or no threshold reaches the risk.
+    """
+    fitted = (found or {}).get("temperature_fitted_on")
+    if found is None or fitted != "tune" or found.get("abstention", {}).get("threshold") is None:
+        raise PredictionError(
+            f"{checkpoint}: the calibration was not written: it needs a split 'tune' beside the reported "
+            "one, on which some threshold reaches the risk that is aimed at"
+        )
+    settings = {
+        "confidence_temperature": found["temperature"],
+        "abstain_threshold": found["abstention"]["threshold"],
+    }
+    path = checkpoint / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | settings
+    write_text(path, json.dumps(config, indent=2, sort_keys=True))
+    return f"\n{path}: " + ", ".join(f"{name} {value}" for name, value in settings.items())

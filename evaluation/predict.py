@@ -52,6 +52,10 @@ class DatasetError(ValueError):
     """A data set that cannot be evaluated; the message names the folder and what to do."""
 
 
+class NothingToAsk(DatasetError):
+    """None of the questions of a view occurs in the split."""
+
+
 class PackedFrames:
     """A packed training folder as a sequence of rows with pictures (one a frame, no augmented copies).
 
@@ -309,9 +313,9 @@ def predict(
 
     table = pd.DataFrame([row for rows in share_out(work, starts, name) for row in rows])
     if table.empty:
-        raise DatasetError("none of the questions to ask occurs in the split")
-    at = int(np.argmin(np.abs(np.array(TEMPERATURES) - temperature_of(model))))
-    table["confidence"] = [values[at] for values in table["confidences"]]
+        raise NothingToAsk("none of the questions to ask occurs in the split")
+    column = temperature_column(model)
+    table["confidence"] = [values[column] for values in table["confidences"]]
     return table
 
 
@@ -335,13 +339,12 @@ def share_out(work: Callable[[Any], Any], jobs: Sequence[Any], name: str = "") -
     return [result for _, result in done]
 
 
-def temperature_of(model: Any) -> float:
-    """The temperature that the checkpoint asks for, 1 where it names none."""
-    for place in (getattr(model, "generation_config", None), model.config):
-        value = getattr(place, "confidence_temperature", None)
-        if value is not None:
-            return float(value)
-    return 1.0
+def temperature_column(model: Any) -> int:
+    """Which of `TEMPERATURES` is nearest to the one that the checkpoint asks for, 1 where it names none."""
+    wanted = 1.0
+    for place in (model.config, getattr(model, "generation_config", None)):
+        wanted = float(getattr(place, "confidence_temperature", None) or wanted)
+    return int(np.argmin(np.abs(np.array(TEMPERATURES) - wanted)))
 
 
 def _predict_block(

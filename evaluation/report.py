@@ -27,6 +27,7 @@ def headline(result: Mapping[str, Any]) -> dict[str, Any]:
     """
     rows = {row["family"]: row for row in result["families"]}
     five = rows.get(f"{FIVE_WAY_FAMILY} (five-way)", {})
+    every = result.get("all_frames") or {}
     lanes = [row for family, row in rows.items() if family.startswith(LANE_AND_SAFETY)]
     presence = [
         row
@@ -50,6 +51,8 @@ def headline(result: Mapping[str, Any]) -> dict[str, Any]:
             [row.get("balanced_accuracy") for row in presence]
         ),
         f"presence ({len(presence)} categories): AUC": _mean([row.get("auc") for row in presence]),
+        "move forward, five-way, every frame: accuracy": every.get("accuracy"),
+        "move forward, five-way, every frame: macro-F1": every.get("macro_f1"),
         "time of day: accuracy": rows.get("time_of_day", {}).get("accuracy"),
         "weather: accuracy": rows.get("weather", {}).get("accuracy"),
         "light state: balanced accuracy": rows.get("light_state", {}).get("balanced_accuracy"),
@@ -149,6 +152,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines += [f"**{result['verdict']['sentence']}**", ""]
     lines += ["## Families", "", format_table(result["families"]), "", "![](families.png)", ""]
     lines += _details(result["families"])
+    lines += _five_way_lines(result)
     lines += _baseline_lines(result)
     lines += _consistency_lines(result["consistency"])
     if result["calibration"]:
@@ -185,6 +189,34 @@ def _details(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if single:
         lines.append(f"One class alone, where only accuracy is defined: {', '.join(single)}.")
     return [part for line in lines for part in (line, "")]
+
+
+def _five_way_lines(result: Mapping[str, Any]) -> list[str]:
+    """Both readings of *Can I move forward?*: where the labels decide, and about every frame."""
+    name = f"{FIVE_WAY_FAMILY} (five-way)"
+    own = next((row | result["classes"][name] for row in result["families"] if row["family"] == name), None)
+    rows = [
+        (
+            reading, row["n"], percent(row["accuracy"], row.get("accuracy_interval")),
+            percent(row.get("macro_f1"), row.get("macro_f1_interval")),
+            ", ".join(f"{label} {percent(c['f1'])}" for label, c in row["classes"].items()),
+        )
+        for reading, row in (("decidable frames", own), ("every frame", result.get("all_frames")))
+        if row and row.get("accuracy") is not None
+    ]  # fmt: skip
+    if not rows:
+        return []
+    note = (
+        "On *every frame* a light of unknown colour is not red, as in earlier work; by the rules here such a"
+    )
+    head = ["reading", "n", "accuracy", "macro-F1", "F1 of each class"]
+    return [
+        "## Can I move forward?, in five ways",
+        "",
+        f"{note} frame is undecidable.",
+        "",
+        *_table(head, rows),
+    ]
 
 
 def _baseline_lines(result: Mapping[str, Any]) -> list[str]:

@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+from traffic_vlm.processing.bdd100k.decisions import Fact
 from traffic_vlm.processing.bdd100k.families import FAMILIES
+from traffic_vlm.processing.bdd100k.geometry import view as geometry
 from traffic_vlm.processing.bdd100k.mirror import mirror_box, mirror_text
 from traffic_vlm.processing.bdd100k.phrasings import Phraser
+from traffic_vlm.processing.bdd100k.scene import CATEGORIES, Scene, SceneObject
 
 from .predict import View
 
@@ -90,6 +93,31 @@ def paraphrased(view: View, seed: int = 0) -> View:
     return paraphrased_view
 
 
+def forerunner(view: View) -> View:
+    """*Can I move forward?* about every annotated frame, labelled as an earlier project of this kind did.
+
+    There a light of unknown colour is not red, so that every frame has a label; here such a frame is
+    undecidable and not asked about. Only with both readings can numbers be compared.
+    """
+    family = FAMILIES["move_forward"]
+
+    def forerunner_view(index: int) -> tuple[Image.Image, dict[str, Any]]:
+        picture, row = view(index)
+        if row.get("objects") is None:
+            return picture, {**row, "questions": []}
+        things = tuple(
+            SceneObject(t["category"], tuple(t["box"]), light=t["light"] or "none") for t in row["objects"]
+        )
+        decision = family.decide(geometry(Scene(str(row["image_id"]), objects=things)))
+        assert isinstance(decision, Fact), "with every colour known the way ahead is decidable"
+        text, template = Phraser(random.Random(f"{row['image_id']}/forerunner")).ask(family.phrasings)
+        asked = {"question": text, "answer": decision.answer, "family": "move_forward", "template": template}
+        asked |= {"evidence": [list(box) for box in decision.evidence], "rule": decision.rule}
+        return picture, {**row, "questions": [asked]}
+
+    return forerunner_view
+
+
 def edited(view: View, change: Callable[[Image.Image, dict[str, Any], int], Image.Image]) -> View:
     """Every picture changed by a function of picture, row and index."""
 
@@ -109,8 +137,6 @@ def companions(frames: Sequence[Mapping[str, Any]]) -> np.ndarray:
     Returns:
         (categories, categories) counts of frames that hold both, in the order of `CATEGORIES`.
     """
-    from traffic_vlm.processing.bdd100k.scene import CATEGORIES
-
     index = {name: i for i, name in enumerate(CATEGORIES)}
     columns = frames.select_columns(["objects"]) if hasattr(frames, "select_columns") else frames
     together = np.zeros((len(CATEGORIES), len(CATEGORIES)), dtype=np.int64)
@@ -136,8 +162,6 @@ def adversarial(view: View, together: np.ndarray, most: int = 3) -> View:
     Returns:
         The view with those questions alone, their family renamed "presence (adversarial)".
     """
-    from traffic_vlm.processing.bdd100k.scene import CATEGORIES
-
     index = {name: i for i, name in enumerate(CATEGORIES)}
     order = list(CATEGORIES)
 

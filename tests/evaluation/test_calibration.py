@@ -1,5 +1,8 @@
 """Calibration and abstention on answers whose truth is known by construction."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,6 +85,34 @@ def test_a_threshold_is_chosen_on_one_split_and_reported_on_another():
     )
     with pytest.raises(PredictionError):
         c.abstention(tune[:0], np.array([]), table, table["confidence"].to_numpy())
+
+
+def test_what_was_fitted_is_written_where_answers_read_it(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "traffic_vlm"}', encoding="utf-8")
+    found = {"temperature": 0.9, "temperature_fitted_on": "tune", "abstention": {"threshold": 0.7}}
+    c.write(found, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert written == {
+        "model_type": "traffic_vlm",
+        "confidence_temperature": 0.9,
+        "abstain_threshold": 0.7,
+    }
+    for refused in (
+        None,
+        found | {"temperature_fitted_on": None},
+        found | {"abstention": {"threshold": None}},
+    ):
+        with pytest.raises(PredictionError, match="was not written"):
+            c.write(refused, tmp_path)
+
+
+def test_the_default_checkpoint_answers_with_what_its_report_fitted():
+    folder = Path(__file__).parents[2] / "checkpoints" / "traffic-vlm"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    report = json.loads((folder / "training" / "report.json").read_text(encoding="utf-8"))["calibration"]
+    assert report["temperature_fitted_on"] == "tune"
+    assert config["confidence_temperature"] == pytest.approx(report["temperature"], abs=5e-4)
+    assert config["abstain_threshold"] == pytest.approx(report["abstention"]["threshold"], abs=5e-4)
 
 
 def test_groups_that_are_too_small_are_left_out():

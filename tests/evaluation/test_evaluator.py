@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from traffic_vlm.evaluation import evaluator, report
+from traffic_vlm.evaluation import alignment, evaluator, report
 from traffic_vlm.evaluation.metrics import PredictionError
 from traffic_vlm.evaluation.predict import DatasetError, load
 
@@ -83,6 +83,12 @@ def test_the_temperature_comes_from_the_split_that_is_kept_for_it(reported):
     assert result["calibration"]["temperature_fitted_on"] == "tune"
 
 
+def test_both_readings_of_moving_forward_are_reported(reported):
+    result, output = reported
+    assert result["all_frames"]["n"] == result["frames"]
+    assert "| every frame | 10 |" in (output / "report.md").read_text(encoding="utf-8")
+
+
 def test_two_processes_report_what_one_reports(reported, checkpoint, dataset, tmp_path):
     _, alone = reported
     launch("--checkpoint", checkpoint, "--dataset", dataset, "--output", tmp_path, processes=2)
@@ -94,7 +100,7 @@ def test_two_processes_report_what_one_reports(reported, checkpoint, dataset, tm
 
 
 def test_any_models_predictions_are_scored_against_the_data_set(dataset, tmp_path):
-    table = evaluator.question_table(evaluator.open_frames(dataset, "val"))
+    table = alignment.question_table(evaluator.open_frames(dataset, "val"))
     file = tmp_path / "theirs.csv"
     given = table.assign(prediction=table["answer"])[["image_id", "question", "prediction"]].iloc[5:]
     stranger = pd.DataFrame({"image_id": ["else"], "question": ["Why?"], "prediction": ["Yes."]})
@@ -110,10 +116,10 @@ def test_any_models_predictions_are_scored_against_the_data_set(dataset, tmp_pat
 
 def test_contradicting_predictions_are_refused(dataset):
     frames = evaluator.open_frames(dataset, "val")
-    table = evaluator.question_table(frames).assign(prediction="Yes.")
+    table = alignment.question_table(frames).assign(prediction="Yes.")
     other = table.iloc[:1].assign(prediction="No.")
     with pytest.raises(PredictionError, match="different predictions"):
-        evaluator.align(pd.concat([table, other]), frames)
+        alignment.align(pd.concat([table, other]), frames)
 
 
 @pytest.mark.parametrize(

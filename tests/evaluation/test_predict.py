@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from traffic_vlm.evaluation import evaluator, views
+from traffic_vlm.evaluation import asking, views
 from traffic_vlm.evaluation import predict as p
 from traffic_vlm.evaluation.answers import read
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES
@@ -92,7 +92,7 @@ def test_adversarial_questions_are_balanced_and_true(frames):
 
 
 def test_every_wording_is_asked_once_about_a_grey_picture(tiny, frames, table):
-    grey = evaluator._ask_grey(*tiny, table, p.answer_sets(frames), False)
+    grey = asking.ask_grey(asking.asker(*tiny, p.answer_sets(frames), False, False), table)
     asked = table[~table["family"].str.startswith(("detect", "describe", "out_of_scope"))]
     columns = ["image_id", "question", "answer"]
     assert grey[columns].values.tolist() == asked[columns].values.tolist()
