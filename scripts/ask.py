@@ -8,63 +8,15 @@ Examples:
 import argparse
 import json
 import os
-import re
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from traffic_vlm.processing.loading import check_checkpoint, first_line, load_pipeline
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "traffic-vlm"
-
-
-def check_checkpoint(checkpoint: str) -> None:
-    """Refuse a checkpoint that lacks a part before anything heavy is loaded (FileNotFoundError).
-
-    Args:
-        checkpoint: A folder, or `owner/name` on the Hub.
-    """
-    folder = Path(checkpoint)
-    if not folder.is_dir():
-        if folder.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", checkpoint):
-            raise FileNotFoundError(f"{checkpoint}: no such checkpoint folder.")
-        return
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder}: no config.json in it, so this is not a checkpoint folder.")
-    if not any(folder.glob("*.safetensors")):
-        raise FileNotFoundError(f"{folder}: no weights (model.safetensors) in it.")
-    if not (folder / "processor_config.json").is_file():
-        raise FileNotFoundError(f"{folder}: no processor_config.json in it.")
-    # Everything is in the folder, so nothing is looked up elsewhere. transformers reads this when imported.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-
-def load_pipeline(checkpoint: str) -> Any:
-    """Load a checkpoint as a question-answering pipeline.
-
-    Args:
-        checkpoint: A folder with `config.json`, weights and processor, or `owner/name` on the Hub.
-
-    Raises:
-        OSError: If something in it is missing.
-        ValueError: If something in it is broken.
-    """
-    import torch
-    import transformers
-    from safetensors import SafetensorError
-    from traffic_vlm.processing.pipeline_traffic_vlm import TASK, TrafficQuestionAnsweringPipeline
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        model = transformers.AutoModelForImageTextToText.from_pretrained(
-            checkpoint, trust_remote_code=True, dtype=torch.float32
-        )
-        processor = transformers.AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        raise ValueError(f"{checkpoint}: the checkpoint cannot be loaded ({first_line(error)}).") from error
-    return TrafficQuestionAnsweringPipeline(model=model.eval(), processor=processor, task=TASK)
 
 
 def load_frame(image: str | None, scene: int | None) -> Image.Image:
@@ -132,11 +84,6 @@ def describe(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def first_line(error: BaseException) -> str:
-    """Keep an error to one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def check_arguments(arguments: argparse.Namespace) -> None:
     """Refuse what can be refused before anything is loaded (ValueError)."""
     for text in arguments.text:
@@ -181,11 +128,16 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     for result in results:
         result.pop("evidence_map", None)
-    print(
+    text = (
         json.dumps(results, indent=2, ensure_ascii=False)
         if arguments.json
         else "\n".join(map(describe, results))
     )
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Whoever was reading has gone (`| head -1`). Python's own flush at exit must not find that out again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

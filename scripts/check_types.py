@@ -2,10 +2,14 @@
 
 The folders of the checkout are parts of one package, `traffic_vlm`, which exists only once it is installed.
 mypy is therefore given a copy of the folders under their package names.
+
+Example:
+  python scripts/check_types.py
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -13,11 +17,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-FOLDERS = ("modeling", "processing", "training", "evaluation")
+FOLDERS = ("modeling", "processing", "training", "evaluation", "app")
 
 
 def main() -> int:
     """Copies the folders and runs mypy; returns mypy's exit code."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     root = Path(__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory() as copy:
         for folder in FOLDERS:

@@ -1,0 +1,1 @@
+"""The demo: a page to ask in, and what it shows."""

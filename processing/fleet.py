@@ -1,0 +1,258 @@
+"""A battery of questions about every frame of a source, as Parquet: a fleet's worth, resumable.
+
+Frames are cut into shards by their number alone. A shard is answered in the same batches whoever answers
+it, and written whole or not at all, so the rows are the same however many processes there are and however
+often a run was interrupted. Frames that cannot be read are listed and never end a run.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+from .frames import Frame, read_frames
+
+BATTERY = (
+    "Can I move forward?",
+    "Is the left lane clear?",
+    "Can I safely turn right?",
+    "Is there a pedestrian?",
+    "What is the state of the traffic light?",
+    "Is there a vehicle near ahead?",
+    "What is the weather?",
+    "What time of day is it?",
+)
+REJECTED = "rejected.csv"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked of what, and where the answers go.
+
+    Attributes:
+        source: A folder of pictures, a data set, a video, a picture (see `frames.read_frames`).
+        output: Folder of the answers.
+        checkpoint: Folder of the model, or `owner/name` on the Hub.
+        questions: The battery.
+        split: Of a data set, which one; None takes all.
+        every: Take every n-th frame.
+        shard_frames: Frames (counted before `every`) in a shard: what an interruption can cost at most.
+        batch_size: Frames that go through the model at once.
+    """
+
+    source: str
+    output: str
+    checkpoint: str
+    questions: tuple[str, ...] = BATTERY
+    split: str | None = None
+    every: int = 1
+    shard_frames: int = 64
+    batch_size: int = 8
+
+    def shard_of(self, index: int) -> int:
+        """Which shard a frame belongs to."""
+        return index // self.shard_frames
+
+    def shard_path(self, shard: int) -> Path:
+        """The Parquet file of a shard."""
+        return Path(self.output, f"answers-{shard:05d}.parquet")
+
+    def is_open(self, shard: int) -> bool:
+        """Whether a shard has yet to be answered."""
+        return not self.shard_path(shard).is_file()
+
+
+def prepare(job: Job) -> None:
+    """Make the output folder, and refuse one that holds the answers of another job (ValueError)."""
+    folder = Path(job.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    ours = {name: value for name, value in asdict(job).items() if name not in ("output",)}
+    record = folder / "job.json"
+    text = json.dumps(ours, indent=2, ensure_ascii=False) + "\n"
+    if record.is_file() and record.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{folder}: holds answers to another job (see job.json); name another --output.")
+    _write_whole(record, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def answer_shards(pipe: Any, job: Job, mine: Callable[[int], bool]) -> Iterator[tuple[int, int]]:
+    """Answer the open shards among some, in one pass over the source.
+
+    Args:
+        pipe: A `TrafficQuestionAnsweringPipeline`.
+        job: The job.
+        mine: Whether a shard is this process's to answer.
+
+    Yields:
+        Of each batch: how many frames were answered, and how many could not be read.
+    """
+    open_now: dict[int, bool] = {}
+
+    def wanted(index: int) -> bool:
+        shard = job.shard_of(index)
+        if shard not in open_now:
+            open_now[shard] = mine(shard) and job.is_open(shard)
+        return open_now[shard] and index % job.every == 0
+
+    frames = read_frames(job.source, wanted, job.split)
+    for shard, members in groupby(frames, key=lambda frame: job.shard_of(frame.index)):
+        yield from _answer_shard(pipe, job, shard, members)
+
+
+def _answer_shard(pipe: Any, job: Job, shard: int, frames: Iterable[Frame]) -> Iterator[tuple[int, int]]:
+    """Answer the frames of one shard and write it, after the list of those that were rejected."""
+    rows: list[dict[str, Any]] = []
+    rejected: list[tuple[int, str, str]] = []
+    frames = iter(frames)
+    while batch := list(islice(frames, job.batch_size)):
+        good = [frame for frame in batch if frame.image is not None]
+        bad = [(frame.index, frame.name, frame.problem or "") for frame in batch if frame.image is None]
+        rejected += bad
+        if good:
+            found = pipe(
+                image=[frame.image for frame in good], question=list(job.questions), batch_size=job.batch_size
+            )
+            rows += [row_of(frame, one) for frame, of in zip(good, found, strict=True) for one in of]
+        yield len(good), len(bad)
+    _write_whole(Path(job.output, f"rejected-{shard:05d}.csv"), lambda part: write_rejected(part, rejected))
+    _write_whole(job.shard_path(shard), lambda part: write_rows(part, rows))
+
+
+def row_of(frame: Frame, result: dict[str, Any]) -> dict[str, Any]:
+    """One answer as a row."""
+    region = result["evidence"][0] if result["evidence"] else {"box": None, "mass": None}
+    return {
+        "frame": frame.index,
+        "name": frame.name,
+        "question": result["question"],
+        "answer": result["answer"],
+        "confidence": result["confidence"],
+        "abstained": result["abstained"],
+        "alternatives": [
+            {"answer": text, "probability": share} for text, share in result["alternatives"].items()
+        ],
+        "evidence": region["box"],
+        "evidence_mass": region["mass"],
+    }
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as Parquet, with the same columns even where there is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    other = pa.struct([("answer", pa.string()), ("probability", pa.float32())])
+    schema = pa.schema(
+        [
+            ("frame", pa.int64()),
+            ("name", pa.string()),
+            ("question", pa.string()),
+            ("answer", pa.string()),
+            ("confidence", pa.float32()),
+            ("abstained", pa.bool_()),
+            ("alternatives", pa.list_(other)),
+            ("evidence", pa.list_(pa.float32())),
+            ("evidence_mass", pa.float32()),
+        ]
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema), path)
+
+
+def write_rejected(path: Path, rejected: Iterable[tuple[int, str, str]]) -> None:
+    """Write number, name and reason of frames that could not be read."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("frame", "name", "reason"))
+        writer.writerows(rejected)
+
+
+def gather_rejected(job: Job) -> int:
+    """Join the shards' lists into `rejected.csv` and return how many frames are in it."""
+    found = []
+    for path in sorted(Path(job.output).glob("rejected-*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            found += [(int(number), name, reason) for number, name, reason in list(csv.reader(file))[1:]]
+    _write_whole(Path(job.output, REJECTED), lambda part: write_rejected(part, found))
+    return len(found)
+
+
+def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let a file appear only once it is complete."""
+    part = path.with_name(path.name + ".part")
+    write(part)
+    part.replace(path)
+
+
+class ShardWorker:
+    """What a Ray worker keeps between shards: the model, loaded once."""
+
+    def __init__(self, job: Job):
+        import torch
+
+        from .loading import load_pipeline
+
+        torch.set_num_threads(1)  # Ray gives each worker one processor
+        self.job, self.pipe = job, load_pipeline(job.checkpoint)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Answer the shards of a batch `{"shard": (n,)}`; counts frames answered and rejected."""
+        counts = [
+            [sum(part) for part in zip(*answer_shards(self.pipe, self.job, int(shard).__eq__), strict=True)]
+            or [0, 0]
+            for shard in batch["shard"]
+        ]
+        return {"answered": [done for done, _ in counts], "rejected": [bad for _, bad in counts]}
+
+
+def answer_on_ray(job: Job, workers: int) -> Iterator[tuple[int, int]]:
+    """Answer a job's open shards under Ray Data, each whole on one of `workers` workers.
+
+    Joins the cluster that RAY_ADDRESS names, or starts one on this machine. Source and output must be on
+    storage that all nodes see. A worker reads a long video up to its shard: cut long videos into files.
+
+    Yields:
+        Of each shard: how many frames were answered, and how many could not be read.
+
+    Raises:
+        ImportError: Ray is not installed.
+    """
+    import ray
+
+    shards = [shard for shard in range(job.shard_of(count_frames(job) - 1) + 1) if job.is_open(shard)]
+    if not shards:
+        return
+    started = not ray.is_initialized()
+    if started:
+        ray.init(num_cpus=workers + 1, include_dashboard=False, log_to_driver=False)
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        work = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
+        done = work.map_batches(
+            ShardWorker,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+        )
+        for row in done.iter_rows():
+            yield int(row["answered"]), int(row["rejected"])
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def count_frames(job: Job) -> int:
+    """Count the frames of a source without decoding any picture (a video is read through)."""
+    seen = -1
+
+    def note(index: int) -> bool:
+        nonlocal seen
+        seen = max(seen, index)
+        return False
+
+    for _ in read_frames(job.source, note, job.split):
+        pass
+    return seen + 1

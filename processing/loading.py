@@ -1,0 +1,63 @@
+"""A checkpoint as a pipeline, with errors that say what is wrong with the folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+
+def first_line(error: BaseException) -> str:
+    """Keep an error to one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def check_checkpoint(checkpoint: str) -> None:
+    """Refuse a checkpoint that lacks a part before anything heavy is loaded (FileNotFoundError).
+
+    Args:
+        checkpoint: A folder, or `owner/name` on the Hub.
+    """
+    folder = Path(checkpoint)
+    if not folder.is_dir():
+        if folder.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", checkpoint):
+            raise FileNotFoundError(f"{checkpoint}: no such checkpoint folder.")
+        return
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no config.json in it, so this is not a checkpoint folder.")
+    if not any(folder.glob("*.safetensors")):
+        raise FileNotFoundError(f"{folder}: no weights (model.safetensors) in it.")
+    if not (folder / "processor_config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no processor_config.json in it.")
+    # Everything is in the folder, so nothing is looked up elsewhere. transformers reads this when imported.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def load_pipeline(checkpoint: str, device: Any = None) -> Any:
+    """Load a checkpoint as a question-answering pipeline.
+
+    Args:
+        checkpoint: A folder with `config.json`, weights and processor, or `owner/name` on the Hub.
+        device: Where to; by default transformers' choice.
+
+    Raises:
+        OSError: If something in it is missing.
+        ValueError: If something in it is broken.
+    """
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    from .pipeline_traffic_vlm import TASK, TrafficQuestionAnsweringPipeline
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        model = transformers.AutoModelForImageTextToText.from_pretrained(
+            checkpoint, trust_remote_code=True, dtype=torch.float32
+        )
+        processor = transformers.AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ImportError) as error:
+        raise ValueError(f"{checkpoint}: the checkpoint cannot be loaded ({first_line(error)}).") from error
+    return TrafficQuestionAnsweringPipeline(model=model.eval(), processor=processor, task=TASK, device=device)
