@@ -324,6 +324,14 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
         self.language_model = TrafficVLMTextModel(config.text_config, fusion=config)
         self.post_init()
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The decoder's token embedding; transformers 5.4 does not look for it two levels down."""
+        return self.language_model.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replaces the decoder's token embedding."""
+        self.language_model.embed_tokens = value
+
     @can_return_tuple
     def get_image_features(
         self,
