@@ -149,7 +149,9 @@ def render_card(template: str, report: Mapping[str, Any], record: Mapping[str, A
         record: The checkpoint's training record.
     """
     calibration = report.get("calibration") or {}
-    runs = [record, *([record["started_from"]] if "started_from" in record else [])]
+    runs = [record]
+    while "started_from" in runs[-1]:
+        runs.append(runs[-1]["started_from"])
     not_seeing = [row["family"] for row in report["families"] if row.get("sees") is False]
     values = {
         "parameters": f"{record['parameters'] / 1e6:.1f}M",
