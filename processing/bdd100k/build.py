@@ -139,7 +139,7 @@ def _write(
     tally.add(Tally(problems=problems.counts, rejected=problems.rejected))
     if not tally.frames:
         raise ValueError(f"no usable frame in {root}: {dict(sorted(tally.problems.items()))}")
-    return _finish(part, tally, shards, options)
+    return finish(part, tally, shards, options)
 
 
 def jobs(root: Path, folder: Path, options: BuildOptions, problems: Problems) -> Iterator[Job]:
@@ -206,11 +206,18 @@ def _prepare(part: Path, root: Path, options: BuildOptions) -> None:
     note.write_text(wanted, encoding="utf-8")
 
 
-def _finish(part: Path, tally: Tally, shards: Counter, options: BuildOptions) -> dict[str, Any]:
-    """Gives the shards their final names and writes the reports and the card."""
+def finish(part: Path, tally: Tally, shards: Counter, options: BuildOptions) -> dict[str, Any]:
+    """Gives the shards their final names and writes the reports and the card.
+
+    Args:
+        part: The working folder, with `data/SPLIT-NNNNN.parquet`.
+        tally: What the shards hold.
+        shards: Split -> number of its shards.
+        options: What the build was asked for.
+    """
     for split, total in shards.items():
         _name_shards(part / "data", split, total)
-    (part / "options.json").unlink()
+    (part / "options.json").unlink(missing_ok=True)
     rejected = sorted(tally.rejected, key=lambda entry: (entry["kind"], entry["name"], entry["detail"]))
     lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in rejected)
     (part / "rejected.jsonl").write_text(lines, encoding="utf-8")

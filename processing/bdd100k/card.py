@@ -15,6 +15,7 @@ LICENCES = {
         " educational, research and not-for-profit purposes; see the licence that comes with the release."
     ),
     "synthetic": "The scenes are drawn by a program; they may be used under Apache-2.0.",
+    "own": "Pictures and labels are your own: say here under which terms others may use them.",
 }
 
 
@@ -35,7 +36,7 @@ def _front_matter(folder: Path, report: dict[str, Any]) -> str:
     real = source == "bdd100k"
     data = DatasetCardData(
         language=["en"],
-        license="other" if real else "apache-2.0",
+        license="apache-2.0" if source == "synthetic" else "other",
         license_name="bdd100k" if real else None,
         license_link="https://doc.bdd100k.com/license.html" if real else None,
         pretty_name="Traffic questions",
@@ -71,10 +72,11 @@ def _page(report: dict[str, Any], proof: dict[str, Any]) -> str:
     )
     blind = proof["blind"]
     table = "".join(
-        f"| {name} | {row['rows']} | {row['prior']:.3f} | {row['question']:.3f} | {row['attributes']:.3f} |\n"
+        f"| {name} | {row['rows']} | {row['prior']:.3f} | {row['question']:.3f} | {row['attributes']:.3f} |"
+        f" {_verdict(row)} |\n"
         for name, row in {**blind["tables"]["families"], **blind["tables"]["groups"]}.items()
     )
-    leaking = ", ".join(report["leaking"]) or "none"
+    leaking, surely = (", ".join(proof[name]) or "none" for name in ("leaking", "leaking_beyond_chance"))
     return f"""# Traffic questions
 
 Questions about dashcam frames whose answers follow from labels by rules. One row is one frame with its
@@ -100,11 +102,21 @@ validation frames in words that no other split uses.
 
 Small classifiers on balanced rows, fitted on {blind["fitted_on"]} and tested on {blind["tested_on"]}: the
 commonest answer, the words of the question alone, and the frame's weather, time of day and place alone.
-Families that the question alone answers more than three points above the commonest answer, beyond chance:
-{leaking}. (Questions about weather, time of day and place are answered by those attributes, being questions
-about them.)
+(Questions about weather, time of day and place are answered by those attributes, being questions about
+them.)
 
-| family or group | rows | commonest | question | attributes |
-|---|---|---|---|---|
+Leaking, that is answered by the question alone more than three points above the commonest answer:
+{leaking}.
+
+Leaking beyond chance, that is also more than three standard errors above it: {surely}.
+
+| family or group | rows | commonest | question | attributes | leaks |
+|---|---|---|---|---|---|
 {table}
 """
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if not row["leaking"]:
+        return "no"
+    return "yes" if row["beyond_chance"] else "perhaps, within chance"

@@ -1,0 +1,95 @@
+"""Teach the default checkpoint your own frames with LoRA: two small matrices a layer learn, the rest stays.
+
+Build the data set with scripts/build_own_dataset.py or scripts/build_dataset.py first.
+
+Examples:
+  python examples/fine_tune_lora.py --dataset data/own --output runs/lora
+  python scripts/ask.py --checkpoint runs/lora/merged --image frame.jpg --text "Is there a car?"
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from tqdm import trange
+from traffic_vlm.training.augmentation import normalise
+from traffic_vlm.training.collator import Collator
+from traffic_vlm.training.packing import DataError, open_packed, pack_split
+from traffic_vlm.training.sampling import QuestionWeights
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def fine_tune(options: argparse.Namespace) -> float:
+    """Trains the adapter, writes it and the merged checkpoint; returns the last loss."""
+    torch.manual_seed(options.seed)
+    model = AutoModelForImageTextToText.from_pretrained(
+        options.checkpoint, trust_remote_code=True, dtype=torch.float32
+    )
+    processor = AutoProcessor.from_pretrained(options.checkpoint, trust_remote_code=True)
+    vision, packed = model.config.vision_config, options.output / "packed"
+    pack_split(options.dataset, "train", packed, tuple(vision.image_size))
+    split = open_packed(packed, "train")
+    weights = QuestionWeights(split.rows, balance=0.75)
+    grid = tuple(vision.grid_size)
+    collate = Collator(split, weights, processor.tokenizer, grid, 8, 0.5, 24, options.seed)
+
+    lora = LoraConfig(r=options.rank, lora_alpha=2 * options.rank, target_modules=TARGETS)
+    adapted = get_peft_model(model, lora).train()
+    adapted.print_trainable_parameters()
+    learning = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=options.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, options.steps + 1)
+    random = np.random.default_rng(options.seed)
+    steps = trange(options.steps, desc="LoRA", disable=None)
+    for step in steps:
+        chosen = random.choice(len(split), min(options.batch_size, len(split)), replace=False)
+        batch = collate(step, chosen)
+        pictures = normalise(batch.pixel_values)
+        # Frames first, then as many questions each: without image_index the rows are shared out evenly.
+        loss = adapted(input_ids=batch.input_ids, pixel_values=pictures, labels=batch.labels).loss
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        steps.set_postfix(loss=f"{loss.item():.3f}")
+
+    adapted.save_pretrained(options.output / "adapter")
+    adapted.merge_and_unload().save_pretrained(options.output / "merged")
+    processor.save_pretrained(options.output / "merged")
+    return loss.item()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parses the command line, trains, says where the result is."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--dataset", type=Path, required=True, help="folder made by scripts/build_*dataset.py"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="where adapter/ and merged/ go")
+    parser.add_argument("--checkpoint", default=str(ROOT / "checkpoints" / "traffic-vlm"))
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--batch-size", type=int, default=16, help="frames a step, with 8 questions each")
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    try:
+        print(f"{options.output / 'merged'}: last loss {fine_tune(options):.3f}")
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

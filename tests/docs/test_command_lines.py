@@ -1,0 +1,57 @@
+"""Every script explains itself, and ends politely."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+from as_a_user import ROOT, run
+
+SCRIPTS = sorted([*(ROOT / "scripts").glob("*.py"), *(ROOT / "examples").glob("*.py")])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_docstring_has_examples_of_itself(script):
+    """The docstring is the help's text; see the next test."""
+    text = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
+    head, _, examples = text.partition("Example")
+    assert head.strip(), "no sentence that says what it is for"
+    assert f"{script.parent.name}/{script.name}" in examples
+
+
+ALL_HELP = """
+import contextlib, io, runpy, sys
+for script in sys.argv[1:]:
+    sys.argv, out = [script, "--help"], io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out):
+            runpy.run_path(script, run_name="__main__")
+    except SystemExit as end:
+        assert end.code in (0, None), (script, end.code)
+    else:
+        raise AssertionError(f"{script}: --help did not end it")
+    assert out.getvalue().startswith("usage:") and "Example" in out.getvalue(), (script, out.getvalue())
+"""
+
+
+@pytest.mark.slow
+def test_help_shows_the_examples():
+    """In one process, so that torch is imported once."""
+    run([sys.executable, "-c", ALL_HELP, *map(str, SCRIPTS)])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="head is a Unix command")
+def test_reader_that_leaves_is_no_error():
+    script = str(ROOT / "scripts" / "ask.py")
+    command = [sys.executable, script, "--scene", "24", "--text", "Is there a car?", "--json"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    asking = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    asking.stdout.close()  # before anything is written
+    complaint = asking.stderr.read()
+    asking.stderr.close()
+    assert asking.wait(timeout=200) == 0
+    assert "BrokenPipe" not in complaint
+    assert "Traceback" not in complaint
