@@ -1,7 +1,8 @@
 """Trains the same small recipe with one thing taken out at a time, and prints one table.
 
-python scripts/ablate.py --real D --synthetic D --output outputs/ablations [--steps N] [--seeds 0 1]
-python scripts/ablate.py run.precision=no --synthetic D --only no_rope no_gates
+Examples:
+  python scripts/ablate.py --real data/bdd100k_questions --output outputs/ablations --seeds 0 1
+  python scripts/ablate.py run.precision=no --synthetic outputs/tiny_questions --only no_rope no_gates
 
 A finished run is not repeated, an interrupted one goes on where it was.
 """

@@ -1,7 +1,11 @@
 """Builds the question data set from a BDD100K release folder, or from synthetic scenes.
 
-python scripts/build_dataset.py --bdd100k-root R --output D [--splits train val]
-python scripts/build_dataset.py --synthetic N --output D
+Examples:
+  python scripts/build_dataset.py --bdd100k-root BDD100K --output data/bdd100k_questions
+  python scripts/build_dataset.py --bdd100k-root BDD100K --output data/clear_days --preset clear-daytime
+  python scripts/build_dataset.py --synthetic 100 --output outputs/tiny_questions
+
+For frames with COCO or YOLO boxes see scripts/build_own_dataset.py.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Starts a TrafficVLM from a SigLIP encoder and a Gemma decoder, and saves it as a checkpoint to train on.
 
-    python scripts/convert_siglip_gemma.py --vision google/siglip-base-patch16-224 --text google/gemma-2b \
+Example:
+    python scripts/convert_siglip_gemma.py --vision google/siglip-base-patch16-224 --text google/gemma-2b \\
         --image-size 224 400 --output checkpoints/siglip-gemma
 """
 
@@ -13,7 +14,9 @@ from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
 
 def main(arguments: list[str] | None = None) -> int:
     """Parses the command line, converts, and says what came out."""
-    parser = argparse.ArgumentParser(description="Start a TrafficVLM from SigLIP and Gemma weights.")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--vision", required=True, help="SigLIP checkpoint: a name on the Hub or a folder")
     parser.add_argument("--text", required=True, help="Gemma (first generation) checkpoint, likewise")
     parser.add_argument(

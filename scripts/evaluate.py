@@ -1,8 +1,9 @@
 """Evaluates a checkpoint on a data set, or scores a file of predictions of any model.
 
-python scripts/evaluate.py --checkpoint DIR --dataset D --split val --output OUT
-python scripts/evaluate.py --predictions FILE [--dataset D --split val] --output OUT
-accelerate launch --num_processes 2 scripts/evaluate.py --checkpoint DIR --dataset D --output OUT
+Examples:
+  python scripts/evaluate.py --dataset data/bdd100k_questions --split val --output outputs/report
+  python scripts/evaluate.py --predictions answers.csv --dataset data/bdd100k_questions --output OUT
+  accelerate launch --num_processes 2 scripts/evaluate.py --dataset data/bdd100k_questions --output OUT
 """
 
 import sys

@@ -1,6 +1,8 @@
 """Draws one row of a built data set: the frame, the boxes and regions, and the rule in words.
 
-python scripts/explain_row.py --dataset D --split val --image-id ID --family move_forward --output row.png
+Example:
+  python scripts/explain_row.py --dataset data/bdd100k_questions --split val --image-id NAME \\
+      --family move_forward --output row.png
 """
 
 import argparse

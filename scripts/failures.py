@@ -1,6 +1,7 @@
 """Writes the worst answers of an evaluation as a page that opens from disk.
 
-python scripts/failures.py --report OUT --dataset D [--checkpoint DIR] [--split val]
+Example:
+  python scripts/failures.py --report outputs/report --dataset data/bdd100k_questions --split val
 """
 
 import sys

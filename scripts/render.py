@@ -1,6 +1,6 @@
 """Render synthetic street scenes with perfect labels, in the layout of the BDD100K release.
 
-examples:
+Examples:
   a data set (images, det_20 labels, drivable masks):
     python scripts/render.py --num 1000 --output data/synthetic
     python scripts/render.py --num 1000 --output data/synthetic --seed 5000 --workers 2

@@ -1,6 +1,8 @@
 """Measures how answers and grounding hold up under corruptions, dirt, night, glare, occlusion, crop and tilt.
 
-python scripts/sensitivity.py --dataset D [--checkpoint DIR] [--frames N] [--only fog night] --output OUT
+Examples:
+  python scripts/sensitivity.py --dataset data/bdd100k_questions --output outputs/sensitivity
+  python scripts/sensitivity.py --dataset outputs/tiny_questions --frames 20 --only fog night --output OUT
 """
 
 import sys

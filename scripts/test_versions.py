@@ -5,6 +5,7 @@ again, the newest load that and save it again, and the oldest load the result. E
 process that has never seen this source tree: the code comes from beside the weights. All must agree on the
 logits, the generated tokens and, where the checkpoint has a processor, on the words.
 
+Examples:
     python scripts/test_versions.py                                  # 5.4.0 and the latest release
     python scripts/test_versions.py --oldest 5.6.0 --newest 5.24.0 --folder /tmp/versions
 """
@@ -98,7 +99,7 @@ def tiny_checkpoint(folder: Path) -> Path:
 def main(arguments: list[str] | None = None) -> int:
     """Parses the command line, makes the three stops, and says what agreed."""
     parser = argparse.ArgumentParser(
-        description="Does a checkpoint load in the oldest and newest transformers?"
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--checkpoint", type=Path, help="folder of a checkpoint; default: a small random model"

@@ -1,6 +1,7 @@
 """Draws what the model looks at while it answers one question about one frame.
 
-python scripts/visualize.py --image FRAME --text "Is the left lane clear?" --output attention
+Example:
+  python scripts/visualize.py --image frame.jpg --text "Is the left lane clear?" --output outputs/attention
 """
 
 import sys
