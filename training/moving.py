@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from traffic_vlm.processing.bdd100k.decisions import forerunner_class
 from traffic_vlm.processing.bdd100k.families import ask_all
 from traffic_vlm.processing.bdd100k.geometry import HORIZON
 from traffic_vlm.processing.bdd100k.scene import Box, Scene, SceneObject
@@ -48,6 +49,8 @@ def moved_copy(
         None if row["drivable"] is None else _cropped(np.asarray(row["drivable"], dtype=np.uint8), window)
     )
     moved = {**row, "objects": objects, "drivable": drivable}
+    if "forerunner" in row:
+        moved["forerunner"] = forerunner_class(scene_of(moved))
     asked = ask_all(scene_of(moved), seed=int(rng.integers(2**31)), slips=0.04)
     return picture, {**moved, "questions": [asdict(question) for question in asked.rows]}
 

@@ -1,6 +1,7 @@
 """The data set's rows: one a frame, with its picture stored once and all its questions in a list.
 
-`flatten` gives one row a question, `balanced` a choice of those rows in which no answer is the commonest.
+`flatten` gives one row a question, `balanced` a choice of those rows in which no answer is the commonest,
+`weighted` all of them with weights under which no answer is, in any phrasing.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, Image, IterableDataset, Value
 from PIL import Image as PILImage
 
+from .decisions import forerunner_class
 from .families import ask_all
 from .labels import Problems
 from .release import Record, scene
@@ -54,8 +56,17 @@ OBJECT = {
     "truncated": Value("bool"),
     "light": Value("string"),
 }
-FEATURES = Features({**FRAME, "objects": [OBJECT], "drivable": Image(), "questions": [QUESTION]})
-"""One row a frame. `drivable` is a 160x90 PNG of 0 direct, 1 alternative, 2 background, or null."""
+FEATURES = Features(
+    {
+        **FRAME,
+        "objects": [OBJECT],
+        "drivable": Image(),
+        "forerunner": Value("string"),
+        "questions": [QUESTION],
+    }
+)
+"""One row a frame. `drivable` is a 160x90 PNG of 0 direct, 1 alternative, 2 background, or null; `forerunner`
+is the frame's class by `decisions.forerunner_class`, or null where objects are not labelled."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +215,7 @@ def scene_row(found: Scene, encoded: bytes, target: str, seed: int, tally: Tally
         "scene": found.scene,
         "objects": objects,
         "drivable": None if found.drivable is None else {"bytes": encode_grid(found.drivable), "path": None},
+        "forerunner": forerunner_class(found),
         "questions": [asdict(row) for row in asked.rows],
     }
 
@@ -229,7 +241,8 @@ def flatten(frames: Dataset | IterableDataset) -> Dataset | IterableDataset:
     """
     if isinstance(frames, IterableDataset):
         features = Features({**FRAME, **QUESTION})
-        raw = frames.cast_column("image", Image(decode=False)).remove_columns(["objects", "drivable"])
+        others = [name for name in frames.column_names or () if name not in (*FRAME, "questions")]
+        raw = frames.cast_column("image", Image(decode=False)).remove_columns(others)
         return raw.map(
             _flatten_batch, batched=True, batch_size=16, remove_columns=["questions"], features=features
         )
@@ -289,6 +302,34 @@ def answer_weights(counts: dict[str, int], longest: float = 20.0) -> dict[str, f
     return {answer: weight / mean for answer, weight in raw.items()}
 
 
+def row_weights(
+    families: Sequence[str], templates: Sequence[str], answers: Sequence[str], longest: float = 20.0
+) -> np.ndarray:
+    """Weights under which, within every phrasing of every family, every answer counts the same.
+
+    No row is left out, so that a question and its opposite stay together whatever their phrasings are; a
+    choice of rows could not have both without losing most of a small split.
+
+    Args:
+        families: Family of each row.
+        templates: Phrasing of each row.
+        answers: Answer of each row.
+        longest: See `answer_weights`: answers rarer than that stay below the others.
+
+    Returns:
+        `(rows,)`, with a mean of 1 in each phrasing.
+    """
+    cells = [
+        (family, template, answer_class(answer))
+        for family, template, answer in zip(families, templates, answers, strict=True)
+    ]
+    counts: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for family, template, answer in cells:
+        counts[family, template][answer] += 1
+    weights = {phrasing: answer_weights(found, longest) for phrasing, found in counts.items()}
+    return np.array([weights[family, template][answer] for family, template, answer in cells])
+
+
 def balanced_indices(
     families: Sequence[str], answers: Sequence[str], keys: Sequence[str], seed: int = 0, common: float = 0.02
 ) -> list[int]:
@@ -329,3 +370,10 @@ def balanced(flat: Dataset, seed: int = 0) -> Dataset:
     pairs = zip(columns["pair_id"], columns["image_id"], columns["family"], strict=True)
     keys = [pair or f"{image}/{family}" for pair, image, family in pairs]
     return flat.select(balanced_indices(columns["family"], columns["answer"], keys, seed))
+
+
+def weighted(flat: Dataset) -> Dataset:
+    """A flat data set with the column "weight", see `row_weights`; one split at a time, never across."""
+    columns = flat.with_format(None).select_columns(["family", "template", "answer"])[:]
+    weights = row_weights(columns["family"], columns["template"], columns["answer"])
+    return flat.add_column("weight", weights)  # type: ignore[call-arg]

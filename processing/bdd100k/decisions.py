@@ -21,6 +21,7 @@ from .geometry import (
     middle,
     side_of,
     size,
+    view,
 )
 from .scene import (
     CATEGORIES,
@@ -30,6 +31,7 @@ from .scene import (
     VEHICLES,
     WEATHERS,
     Box,
+    Scene,
     SceneObject,
 )
 
@@ -305,21 +307,41 @@ def _my_light(seen: View) -> tuple[list[SceneObject], bool]:
     return stops, any(light.light is None for light in seen.lights)
 
 
-def _way_ahead(seen: View) -> tuple[str, list[SceneObject]] | Undecidable:
-    """The five-way reading: class and the things that make it so, in the order of precedence."""
-    if seen.scene.objects is None:
-        return UNANNOTATED
-    stops, unknown = _my_light(seen)
-    if stops:
-        return "red", stops
-    if unknown:
-        return Undecidable("colour of the driver's light unknown")
+def _reading(seen: View) -> tuple[str, list[SceneObject]]:
+    """The first of the five classes that holds, and the things that make it so."""
     blockers = {
+        "red": _my_light(seen)[0],
         "person": [thing for thing in seen.corridor if thing.category in PEOPLE],
         "vehicle": [thing for thing in seen.corridor if thing.category in VEHICLES],
         "obstacle": [thing for thing in seen.corridor if thing.category == "traffic sign"],
     }
     return next(((name, things) for name, things in blockers.items() if things), ("safe", []))
+
+
+def forerunner_class(scene: Scene) -> str | None:
+    """The five-way reading by the letter of its rule, on every frame that has object labels.
+
+    A light whose colour is not known is neither red nor yellow, so it does not count; the frame is read as
+    if it were not there. The question `move_forward` leaves such a frame undecided instead, unless another
+    light is red or yellow. Use this to compare with numbers that were counted over all frames.
+
+    Args:
+        scene: The scene.
+
+    Returns:
+        "red", "person", "vehicle", "obstacle" or "safe"; `None` for a frame without object labels.
+    """
+    return None if scene.objects is None else _reading(view(scene))[0]
+
+
+def _way_ahead(seen: View) -> tuple[str, list[SceneObject]] | Undecidable:
+    """The five-way reading where the labels decide it: all lights that could stop the driver are known."""
+    if seen.scene.objects is None:
+        return UNANNOTATED
+    stops, unknown = _my_light(seen)
+    if unknown and not stops:
+        return Undecidable("colour of the driver's light unknown")
+    return _reading(seen)
 
 
 HOLDS = {

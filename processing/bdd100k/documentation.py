@@ -55,7 +55,9 @@ in a lane it blocks from {geometry.BLOCKS} and does not matter above {geometry.F
 | class | move_forward | must_stop |
 |---|---|---|
 {five}
-Yellow counts as red.
+Yellow counts as red. A light that may be the driver's and whose colour is not known leaves both questions
+undecided. The column `forerunner` reads every frame by the letter of the rule instead: an unknown colour is
+neither red nor yellow.
 
 {sections}"""
 

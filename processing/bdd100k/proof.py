@@ -2,7 +2,8 @@
 
 For each family, and for each group of families that differ only in category or side, small classifiers are
 fitted on balanced training rows and tested on balanced rows of other frames. A family that the question
-alone answers better than its commonest answer, by more than three points, leaks.
+alone answers better than its commonest answer, by more than three points, leaks. Beside that stands whether
+so much is beyond chance: with some hundred tables, the small ones pass three points now and then by luck.
 """
 
 import math
@@ -22,7 +23,7 @@ from .families import FAMILIES
 
 LEAK = 0.03
 STANDARD_ERRORS = 3
-"""How far above the prior is beyond chance; with some hundred tables, two would often be reached by luck."""
+"""How far above the prior is beyond chance; two would often be reached by luck."""
 FRAMES_TO_FIT = 6000
 ROWS_TO_FIT, ROWS_TO_TEST = 4000, 4000
 ATTRIBUTES = ("weather", "timeofday", "scene")
@@ -37,14 +38,16 @@ def statistics(folder: Path, tally: Tally) -> dict[str, Any]:
 
     Returns:
         `splits` -> split -> families; `blind` -> families and groups with their accuracies; `leaking` ->
-        names.
+        names of those more than three points above the prior; `leaking_beyond_chance` -> those among them
+        that are also above the prior by more than three standard errors.
     """
     splits = {split: _split(split, tally) for split in sorted(tally.frames)}
     blind = prove(folder)
-    leaking = sorted(
-        name for table in blind["tables"].values() for name, row in table.items() if row["leaking"]
-    )
-    return {"splits": splits, "blind": blind, "leaking": leaking}
+    leaking = {
+        name: row for table in blind["tables"].values() for name, row in table.items() if row["leaking"]
+    }
+    surely = sorted(name for name, row in leaking.items() if row["beyond_chance"])
+    return {"splits": splits, "blind": blind, "leaking": sorted(leaking), "leaking_beyond_chance": surely}
 
 
 def _split(split: str, tally: Tally) -> dict[str, Any]:
@@ -86,8 +89,9 @@ def prove(folder: Path) -> dict[str, Any]:
 
     Returns:
         `fitted_on`, `tested_on`, and `tables` with a row for each family and each group: `rows` tested,
-        accuracies `prior` (commonest answer of the fitting rows), `question`, `attributes`, and whether it
-        is `leaking`.
+        accuracies `prior` (commonest answer of these rows), `question`, `attributes`, the prior's
+        `standard_error`, whether the question is `leaking` (more than three points above the prior) and
+        whether it is `beyond_chance` (more than three standard errors above it).
     """
     split, fit, test = _halves(folder)
     tables: dict[str, dict[str, Any]] = {"families": {}, "groups": {}}
@@ -160,8 +164,10 @@ def _baselines(fit: list[Row], test: list[Row]) -> dict[str, Any]:
     result["question"] = _accuracy(words, texts, answers, truth)
     attributes = [[row for _, _, row in half] for half in (fit, test)]
     result["attributes"] = _accuracy(DictVectorizer(), attributes, answers, truth)
-    chance = math.sqrt(prior * (1 - prior) / len(test))
-    result["leaking"] = result["question"] - prior > max(LEAK, STANDARD_ERRORS * chance)
+    error, excess = math.sqrt(prior * (1 - prior) / len(test)), result["question"] - prior
+    result["standard_error"] = error
+    result["leaking"] = excess > LEAK
+    result["beyond_chance"] = excess > STANDARD_ERRORS * error
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in result.items()}
 
 

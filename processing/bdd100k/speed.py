@@ -1,5 +1,6 @@
 """Measurements of the data side, for scripts/benchmark.py: nothing here is timed in a test."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,9 +33,11 @@ def questions_a_second(
         masks: Whether to read each record's drivable mask too, a PNG file.
 
     Returns:
-        `seconds`, `records`, `questions`, and `megabytes`, the peak memory of the largest process.
+        `seconds`, `busy` (seconds of processor time of all processes: what a machine that does nothing else
+        shares out over its cores), `records`, `questions`, and `megabytes`, the peak memory of the largest
+        process.
     """
-    start, total, seen = time.perf_counter(), 0, 0
+    start, busy, total, seen = time.perf_counter(), busy_seconds(), 0, 0
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting = []
         for batch in _batches(_repeated(root, number, masks)):
@@ -45,7 +48,13 @@ def questions_a_second(
         total += sum(future.result() for future in waiting)
         peaks = [*pool.map(_peak_megabytes, range(4 * workers)), _peak_megabytes()]
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "records": seen, "questions": total, "megabytes": max(peaks)}
+    busy = busy_seconds() - busy
+    return {"seconds": seconds, "busy": busy, "records": seen, "questions": total, "megabytes": max(peaks)}
+
+
+def busy_seconds() -> float:
+    """Processor time of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def _repeated(root: Path, number: int, masks: bool) -> Iterator[Record]:

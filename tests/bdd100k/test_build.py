@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import release_files as files
 from traffic_vlm.processing.bdd100k import build as building
 from traffic_vlm.processing.bdd100k import documentation, hub, proof
+from traffic_vlm.processing.bdd100k.answers import MOVE_FORWARD
 from traffic_vlm.processing.bdd100k.bdd100k_questions import BDD100KQuestions
 from traffic_vlm.processing.bdd100k.build import BuildOptions, build
 from traffic_vlm.processing.bdd100k.dataset import (
@@ -25,11 +26,13 @@ from traffic_vlm.processing.bdd100k.dataset import (
     PRESETS,
     QUESTION,
     Filters,
+    answer_class,
     answer_weights,
     balanced,
     balanced_indices,
     flatten,
     tune_split,
+    weighted,
 )
 from traffic_vlm.processing.bdd100k.mirror import mirror_frame
 
@@ -283,6 +286,22 @@ def test_balancing_makes_answers_equal_and_keeps_opposites_together(built):
     assert sum(row["answer"] == "Yes." for row in rows) * 2 == len(rows) > 0
 
 
+def test_weights_balance_every_phrasing_of_every_family(built):
+    for split in ("train", "val", "paraphrase"):
+        flat = weighted(flatten(load_dataset(str(built), split=split))).with_format(None)
+        totals: dict[tuple[str, str], dict[str, list[float]]] = {}
+        for row in flat.select_columns(["family", "template", "answer", "weight"]):
+            answers = totals.setdefault((row["family"], row["template"]), {})
+            answers.setdefault(answer_class(row["answer"]), []).append(row["weight"])
+        assert any(len(answers) > 1 for answers in totals.values())
+        for answers in totals.values():
+            sums = [sum(weights) for weights in answers.values()]
+            assert max(sums) == pytest.approx(min(sums))
+            assert sum(sums) == pytest.approx(sum(map(len, answers.values())))
+        again = weighted(flatten(load_dataset(str(built), split=split))).with_format(None)
+        assert again["weight"] == flat["weight"]
+
+
 def test_weights_make_every_answer_count_the_same():
     counts = {"No.": 90, "Yes.": 10}
     weights = answer_weights(counts)
@@ -303,9 +322,14 @@ def test_the_proof_finds_a_planted_leak_and_only_that():
 
     planted, honest = proof._baselines(rows(True), rows(True)), proof._baselines(rows(False), rows(False))
     assert planted["leaking"]
+    assert planted["beyond_chance"]
     assert planted["question"] > 0.7
     assert not honest["leaking"]
+    assert not honest["beyond_chance"]
     assert planted["attributes"] < 0.6
+    few = proof._baselines(rows(True)[:30], rows(True)[:30])
+    assert few["leaking"] == (few["question"] - few["prior"] > 0.03)
+    assert few["standard_error"] == pytest.approx((few["prior"] * (1 - few["prior"]) / 30) ** 0.5, abs=1e-3)
 
 
 def test_statistics_count_everything(built):
@@ -325,6 +349,49 @@ def test_card_names_licence_and_splits(built):
     assert "license_name: bdd100k" in page
     assert "path: data/paraphrase-*.parquet" in page
     assert "Regents of the University of California" in page
+
+
+def test_card_and_statistics_say_the_same(built):
+    page = (built / "README.md").read_text(encoding="utf-8")
+    statistics = json.loads((built / "statistics.json").read_text(encoding="utf-8"))
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if "|" in line
+    ]
+    written = {line[0]: line[1:] for line in lines if len(line) == 6 and line[1].isdigit()}
+    tables = statistics["blind"]["tables"]
+    proven = {**tables["families"], **tables["groups"]}
+    assert set(written) == set(proven)
+    for name, (rows, *numbers, leaks) in written.items():
+        assert int(rows) == proven[name]["rows"]
+        expected = [proven[name][column] for column in ("prior", "question", "attributes")]
+        assert [float(number) for number in numbers] == pytest.approx(expected, abs=6e-4)
+        assert (leaks != "no") == proven[name]["leaking"] == (name in statistics["leaking"])
+        assert (leaks == "yes") == (name in statistics["leaking_beyond_chance"])
+    counts = {line[0]: line[1:] for line in lines if len(line) == 3 and line[1].isdigit()}
+    for split, table in statistics["splits"].items():
+        questions = sum(family["rows"] for family in table["families"].values())
+        assert counts[split] == [str(table["frames"]), str(questions)]
+    assert f"\n{', '.join(statistics['leaking']) or 'none'}.\n" in page
+
+
+def test_forerunner_s_reading_is_on_every_frame(built):
+    frames = load_dataset(str(built), split="val")
+    assert set(frames["forerunner"]) <= set(MOVE_FORWARD)
+    for frame in frames:
+        for row in frame["questions"]:
+            if row["family"] == "move_forward":
+                assert row["answer"] == MOVE_FORWARD[frame["forerunner"]]
+
+
+def test_a_data_set_from_before_the_column_still_loads(built, tmp_path):
+    import pyarrow.parquet as pq
+
+    for path in (built / "data").glob("val-*.parquet"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        pq.write_table(pq.read_table(path).drop_columns(["forerunner"]), tmp_path / "data" / path.name)
+    whole = flatten(load_dataset(str(tmp_path), split="val"))
+    streamed = next(iter(flatten(load_dataset(str(tmp_path), split="val", streaming=True))))
+    assert whole[0]["question"] == streamed["question"]
 
 
 def test_push_sends_every_split_and_the_card(built, monkeypatch):

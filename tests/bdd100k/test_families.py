@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from traffic_vlm.processing.bdd100k.answers import MOVE_FORWARD, MUST_STOP, five_way
+from traffic_vlm.processing.bdd100k.decisions import forerunner_class
 from traffic_vlm.processing.bdd100k.families import FAMILIES, Fact, Undecidable, ask_all
 from traffic_vlm.processing.bdd100k.geometry import location_tokens, view
 from traffic_vlm.processing.bdd100k.mirror import mirror_box, mirror_text
@@ -80,6 +81,29 @@ def test_five_way_rule_and_its_precedence(objects, expected):
     given_answer = answer(scene(*objects), "move_forward")
     assert given_answer == (None if expected is None else MOVE_FORWARD[expected])
     assert answer(scene(*objects), "must_stop") == (None if expected is None else MUST_STOP[expected])
+
+
+@pytest.mark.parametrize(
+    ("objects", "expected"),
+    [
+        ((light(None),), "safe"),
+        ((light("none"), light("green")), "safe"),
+        ((WALKER, light(None)), "person"),
+        ((CAR_AHEAD, light(None), light("yellow")), "red"),
+        ((SIGN, CAR_AHEAD), "vehicle"),
+        ((SIGN, light(None)), "obstacle"),
+    ],
+)
+def test_forerunner_s_reading_takes_an_unknown_light_as_no_red_one(objects, expected):
+    found = scene(*objects)
+    assert forerunner_class(found) == forerunner_class(mirror_scene(found)) == expected
+    decided = answer(found, "move_forward")
+    assert decided in (None, MOVE_FORWARD[expected])
+
+
+def test_forerunner_s_reading_needs_labels():
+    assert forerunner_class(Scene("frame")) is None
+    assert forerunner_class(scene()) == "safe"
 
 
 def test_five_way_reads_its_own_texts_and_nothing_else():
