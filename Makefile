@@ -9,7 +9,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: ask test lint format train-tiny clean help
+.PHONY: ask test lint format docs train-tiny clean help
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -e 's/:.*## /\t/'
@@ -29,6 +29,10 @@ lint: .venv/.dev  ## Check style, format and types
 format: .venv/.dev  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: .venv/.dev  ## Write the reference of every module to outputs/reference, from the docstrings
+	$(BIN)/pdoc --docformat google --output-directory outputs/reference traffic_vlm.modeling traffic_vlm.processing \
+		traffic_vlm.training traffic_vlm.evaluation traffic_vlm.deployment
 
 train-tiny: .venv/.dev  ## Render frames, build questions, train for a minute: first contact with training
 	$(BIN)/python scripts/build_dataset.py --synthetic 100 --output outputs/tiny_questions
