@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # gradio reads it when imported
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # where a Space keeps the package
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "traffic-vlm"
 

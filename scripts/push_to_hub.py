@@ -6,7 +6,7 @@ HF_TOKEN or `hf auth login`).
 
 Examples:
     python scripts/push_to_hub.py --model me/traffic-vlm --tag v0.1.0 --dry-run
-    python scripts/push_to_hub.py --model me/traffic-vlm --space me/traffic-vlm-demo --app scripts/app.py
+    python scripts/push_to_hub.py --model me/traffic-vlm --space me/traffic-vlm-demo
     python scripts/push_to_hub.py --dataset me/traffic-questions --data datasets/synthetic
 """
 
@@ -15,10 +15,11 @@ import importlib.metadata
 import os
 import re
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from huggingface_hub import HfApi
+from packaging.requirements import Requirement
+from traffic_vlm.processing.bdd100k.hub import dataset_publication
 from traffic_vlm.training.publishing import (
     HTTPError,
     Publication,
@@ -30,6 +31,8 @@ from traffic_vlm.training.publishing import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
+# What the demo imports; a Space installs nothing of this repository.
+SPACE_FOLDERS = ("app", "processing", "evaluation")
 CHECKPOINT_VARIABLE = "TRAFFIC_VLM_CHECKPOINT"
 SPACE_CARD = """---
 title: TrafficVLM
@@ -47,50 +50,34 @@ Ask questions about a dashcam frame, and see where the model looked.
 """
 
 
-def dataset_publication(repo_id: str, data: Path, public: bool) -> Publication:
-    """Collect a data set folder; real BDD100K frames may not be given to the public."""
-    files = folder_files(data)
-    parquet = [path for name, path in files.items() if name.endswith(".parquet") and isinstance(path, Path)]
-    if not parquet:
-        raise FileNotFoundError(f"{data}: no Parquet files in it; build one with scripts/build_dataset.py.")
-    if public and "bdd100k" in sources(parquet):
-        raise ValueError(f"{data}: holds BDD100K frames, whose licence does not allow publishing them.")
-    return Publication("dataset", repo_id, files)
-
-
-def sources(paths: Iterable[Path]) -> set[str]:
-    """Read where the frames of a data set come from."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    found: set[str] = set()
-    for path in paths:
-        try:
-            found.update(pq.read_table(path, columns=["source"])["source"].to_pylist())
-        except (pa.ArrowInvalid, KeyError) as error:
-            raise ValueError(f"{path}: the column 'source' cannot be read ({error}).") from error
-    return found
-
-
 def space_publication(repo_id: str, app: Path, model: str) -> Publication:
-    """Collect the demo: the app as it is, what it needs installed, and which model it loads."""
+    """Collect the demo: the app as it is, the code it imports, what it needs installed, and its model."""
     if not app.is_file():
         raise FileNotFoundError(f"{app}: no such app.")
     files: dict[str, Path | bytes] = {
         "app.py": app,
-        "requirements.txt": "".join(f"{line}\n" for line in requirements()).encode(),
+        "requirements.txt": "".join(f"{line}\n" for line in requirements("app")).encode(),
+        "packages.txt": b"libegl1\nlibgl1\n",  # Debian's, which Skia draws the scenes with
         "README.md": SPACE_CARD.format(model=model).encode(),
     }
+    for folder in SPACE_FOLDERS:
+        files |= {f"traffic_vlm/{folder}/{name}": path for name, path in folder_files(ROOT / folder).items()}
     return Publication("space", repo_id, files, {CHECKPOINT_VARIABLE: model})
 
 
-def requirements() -> list[str]:
-    """List what the package itself needs, and what its extra for the app does."""
-    declared = importlib.metadata.requires("traffic-vlm") or []
-    kept = [
-        line.split(";") for line in declared if "extra ==" not in line or re.search("extra == .app.", line)
-    ]
-    return [name.strip() for name, *_ in kept if not name.startswith("traffic-vlm")]
+def requirements(*extras: str) -> list[str]:
+    """List what the package itself and some of its extras need, and the extras that these name."""
+    found: dict[str, None] = {}
+    for line in importlib.metadata.requires("traffic-vlm") or []:
+        need = Requirement(line)
+        if need.marker is not None and not any(need.marker.evaluate({"extra": one}) for one in ("", *extras)):
+            continue
+        if need.name == "traffic-vlm":
+            found |= dict.fromkeys(requirements(*need.extras))
+        else:
+            wanted = f"[{','.join(sorted(need.extras))}]" if need.extras else ""
+            found[f"{need.name}{wanted}{need.specifier}"] = None
+    return list(found)
 
 
 def collect(arguments: argparse.Namespace) -> list[Publication]:

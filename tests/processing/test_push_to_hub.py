@@ -71,7 +71,16 @@ def test_everything_is_published_private_and_tagged(push, hub, checkpoint, card,
     assert space["app.py"] == app.read_bytes()
     assert b"- me/model" in space["README.md"]
     assert b"transformers>=" in space["requirements.txt"]
+    assert {line.split(b">=")[0] for line in space["requirements.txt"].split()} >= {
+        b"gradio",
+        b"skia-python",
+        b"av",
+    }
     assert b"hypothesis" not in space["requirements.txt"]
+    assert b"traffic" not in space["requirements.txt"], "the package is not on any index"
+    assert b"sdk: gradio\napp_file: app.py" in space["README.md"]
+    assert {"traffic_vlm/app/page.py", "traffic_vlm/app/style.css"} < set(space)
+    assert not [name for name in space if "__pycache__" in name or "bdd100k_subset" in name]
     asked = hub.repos["space", "me/demo"]["asked"]
     assert asked["sdk"] == "gradio"
     assert asked["variables"] == [{"key": "TRAFFIC_VLM_CHECKPOINT", "value": "me/model"}]

@@ -1,0 +1,151 @@
+"""The demo, used as a visitor would: in a browser, with pointer and keyboard, wide and narrow."""
+
+from urllib.parse import urlsplit
+
+import pytest
+from tiny_checkpoint import ANSWERS, QUESTIONS
+
+SLOW = 60_000  # milliseconds; a busy machine answers late
+
+
+@pytest.fixture
+def page(browser, address):
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(SLOW)
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.goto(address)
+    page.get_by_role("heading", name="TrafficVLM").wait_for()
+    yield page
+    hosts = {urlsplit(url).hostname for url in page.asked if url.startswith("http")}
+    assert hosts == {"127.0.0.1"}, "nothing comes from elsewhere"
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, pictures):
+    folder = tmp_path_factory.mktemp("frames")
+    for color, picture in pictures.items():
+        picture.save(folder / f"{color}.png")
+    (folder / "broken.jpg").write_bytes(b"not a picture at all")
+    return folder
+
+
+def upload(page, *paths, where="upload"):
+    page.locator(f"#{where} input[type=file]").set_input_files([str(path) for path in paths])
+
+
+def nothing_is_cut_off(page):
+    for width in (400, 1200):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(150)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_upload_ask_and_look(page, files, tmp_path):
+    upload(page, files / "red.png")
+    page.get_by_alt_text("The frame that is asked about: red.png").wait_for()
+    page.get_by_label("Question", exact=True).fill(QUESTIONS[0])
+    page.get_by_role("button", name="Ask", exact=True).click()
+    page.locator("#status", has_text="Done").wait_for()
+    assert page.locator(".card .answer").inner_text() == ANSWERS["red"][0]
+    assert page.get_by_role("meter", name="Confidence").get_attribute("aria-valuenow") > "50"
+    assert (
+        page.locator(".heat img").get_attribute("alt").startswith("Heat map over the frame. Looked most at")
+    )
+    assert "Faithfulness" in page.locator(".card").inner_text()
+    page.screenshot(path=tmp_path / "answer.png", full_page=True)
+    assert (tmp_path / "answer.png").stat().st_size > 20_000
+    nothing_is_cut_off(page)
+
+
+def test_a_heat_map_never_stands_without_its_score(page, files):
+    page.evaluate(
+        """() => { window.bare = 0; new MutationObserver(() => {
+            for (const card of document.querySelectorAll(".card"))
+              if (card.querySelector(".heat img") && !card.querySelector(".faith")) window.bare++;
+        }).observe(document.body, {childList: true, subtree: true}); }"""
+    )
+    upload(page, files / "blue.png")
+    page.get_by_alt_text("The frame that is asked about: blue.png").wait_for()
+    page.get_by_role("button", name=QUESTIONS[1]).click()
+    page.get_by_text("Testing whether the heat map is faithful").wait_for()
+    page.locator(".heat img").wait_for()
+    assert page.evaluate("window.bare") == 0
+
+
+def test_a_question_is_tapped_with_the_keyboard_and_compared(page, files):
+    upload(page, files / "green.png")
+    page.get_by_alt_text("The frame that is asked about: green.png").wait_for()
+    second = page.get_by_label("Compare with another question (optional)")
+    second.fill(QUESTIONS[1])
+    page.keyboard.press("Enter")
+    chip = page.get_by_role("button", name=QUESTIONS[0])
+    chip.focus()
+    page.keyboard.press("Enter")
+    page.locator("#status", has_text="Done").wait_for()
+    assert page.locator(".card .answer").all_inner_texts() == list(ANSWERS["green"])
+    left, right = (card.bounding_box() for card in page.locator(".card").all())
+    assert left["y"] == right["y"], "side by side"
+    assert left["x"] < right["x"]
+
+
+def test_a_bad_file_is_explained_in_the_page_and_the_frame_stays(page, files):
+    upload(page, files / "red.png")
+    page.get_by_alt_text("The frame that is asked about: red.png").wait_for()
+    upload(page, files / "broken.jpg")
+    said = page.locator("#status [role=alert]")
+    said.wait_for()
+    assert "broken.jpg" in said.inner_text()
+    assert "/" not in said.inner_text(), "no path of the server"
+    assert page.get_by_alt_text("The frame that is asked about: red.png").is_visible()
+
+
+def test_asking_without_a_frame_says_what_to_do(page):
+    page.get_by_role("button", name="Ask", exact=True).click()
+    page.get_by_text("Choose a frame or a scene first.").wait_for()
+
+
+def test_a_scene_is_rendered(page):
+    pytest.importorskip("skia")
+    page.get_by_role("button", name="Night").click()
+    page.get_by_alt_text("The frame that is asked about: rendered scene 4").wait_for()
+
+
+def test_many_frames_are_scrubbed_with_the_arrow_keys(page, files):
+    page.get_by_role("tab", name="Many frames").click()
+    page.get_by_label("Questions, one a line").fill("\n".join(QUESTIONS))
+    upload(page, *sorted(files.iterdir()), where="upload-many")
+    page.locator("#status-many", has_text="Done: 3 frames").wait_for()
+    assert "broken.jpg" in page.locator("#status-many").inner_text()
+    assert page.locator(".one figcaption").inner_text().startswith("Frame 1 of 3")
+    slider = page.get_by_role("slider", name="Frame")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_alt_text("Frame 2 of 3: green.png").wait_for()
+    assert page.locator(".battery td:nth-child(2)").all_inner_texts() == list(ANSWERS["green"])
+    assert page.locator(".timeline tbody td").count() == 6
+    assert page.locator(".timeline th.now").inner_text() == "2"
+    nothing_is_cut_off(page)
+
+
+def test_it_can_be_used_without_seeing_it(page):
+    assert page.locator("html").get_attribute("lang") == "en"
+    status = page.locator("#status")
+    assert (status.get_attribute("role"), status.get_attribute("aria-live")) == ("status", "polite")
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll("button, input:not([type=file]), textarea")]
+            .filter(e => e.checkVisibility())
+            .filter(e => !(e.innerText.trim() || e.ariaLabel || e.labels?.length || e.title))
+            .map(e => e.outerHTML.slice(0, 120))"""
+    )
+    assert unnamed == [], "everything that can be used has a name"
+    assert page.evaluate("[...document.images].every(image => image.hasAttribute('alt'))")
+    order = []
+    name = "document.activeElement.innerText || document.activeElement.ariaLabel || document.activeElement.id"
+    while len(order) < 40 and order.count("Skip to the answers") < 2:
+        page.keyboard.press("Tab")
+        order.append(page.evaluate(name))
+    wanted = ["Skip to the answers", "Red light", "Render another", QUESTIONS[0], "Ask"]
+    assert [name for name in order[:-1] if name in wanted] == wanted
