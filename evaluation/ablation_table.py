@@ -163,4 +163,6 @@ def markdown(rows: Sequence[Mapping[str, Any]], removed: Mapping[str, str], what
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.1f}"
         cells += [ratio, f"{row['parameters']:,}", f"{row['minutes']:.1f}", verdict(row)]
         lines.append("| " + " | ".join(cells) + " |")
+    left = [text for name, text in removed.items() if name not in {row["name"] for row in rows}]
+    lines += ["", f"Not run: {'; '.join(left)}."] if left else []
     return "\n".join(lines) + "\n"
