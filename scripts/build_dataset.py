@@ -14,11 +14,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
 from traffic_vlm.processing.bdd100k.build import BuildOptions, build
 from traffic_vlm.processing.bdd100k.dataset import PRESETS, Filters
 from traffic_vlm.processing.bdd100k.hub import push
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES, PLACES, TIMES_OF_DAY, WEATHERS
+from traffic_vlm.training.publishing import HTTPError
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -42,7 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     keep.add_argument("--scene", nargs="+", default=[], choices=PLACES, metavar="S")
     keep.add_argument("--category", nargs="+", default=[], choices=CATEGORIES, metavar="C")
     parser.add_argument("--push-to-hub", metavar="REPO", help="afterwards, push the data set to the Hub")
-    parser.add_argument("--private", action="store_true", help="push to a private repository")
+    parser.add_argument("--public", action="store_true", help="let everybody see it there (default: private)")
     return parser.parse_args(arguments)
 
 
@@ -56,6 +58,12 @@ def filters(args: argparse.Namespace) -> Filters:
 def run(args: argparse.Namespace) -> dict:
     """Renders if asked to, builds, pushes if asked to."""
     engine = None
+    if args.push_to_hub:
+        validate_repo_id(args.push_to_hub)  # before the work, not after it
+        if args.public and args.bdd100k_root:
+            raise ValueError(
+                "the licence of BDD100K's frames does not allow publishing them: leave out --public"
+            )
     if args.ray:
         from traffic_vlm.processing.bdd100k.scale_out import run_on_ray as engine
     options = BuildOptions(
@@ -77,7 +85,7 @@ def run(args: argparse.Namespace) -> dict:
             render_dataset(root, args.synthetic, seed=args.seed, workers=args.workers)
         report = build(root, args.output, options, args.workers, bar.update, engine)
     if args.push_to_hub:
-        push(args.output, args.push_to_hub, args.private)
+        print(push(args.output, args.push_to_hub, args.public))
     return report
 
 
@@ -86,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     try:
         report = run(args)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, HTTPError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -8,16 +8,18 @@ import random
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 from datasets import load_dataset, load_dataset_builder
 from datasets.distributed import split_dataset_by_node
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "processing"))
 import release_files as files
+from loopback_hub import TOKEN, LoopbackHub
 from traffic_vlm.processing.bdd100k import build as building
-from traffic_vlm.processing.bdd100k import documentation, hub, proof
+from traffic_vlm.processing.bdd100k import documentation, proof
 from traffic_vlm.processing.bdd100k.answers import MOVE_FORWARD
 from traffic_vlm.processing.bdd100k.bdd100k_questions import BDD100KQuestions
 from traffic_vlm.processing.bdd100k.build import BuildOptions, build
@@ -394,28 +396,47 @@ def test_a_data_set_from_before_the_column_still_loads(built, tmp_path):
     assert whole[0]["question"] == streamed["question"]
 
 
-def test_push_sends_every_split_and_the_card(built, monkeypatch):
-    sent = {}
+@pytest.fixture
+def hub(monkeypatch):
+    with LoopbackHub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        yield server
 
-    class Card:
-        def __init__(self):
-            self.data = self
-            self.configs = self.dataset_info = None
 
-        def to_dict(self):
-            return {"configs": "online configs", "dataset_info": "online info"}
+def test_one_command_builds_and_pushes_what_then_loads(hub, release, tmp_path, capsys):
+    script, output = load_script("build_dataset"), tmp_path / "data"
+    arguments = ["--bdd100k-root", str(release), "--output", str(output), "--workers", "1"]
+    assert script.main([*arguments, "--push-to-hub", "me/questions"]) == 0
+    assert "dataset" in capsys.readouterr().out
+    repository = hub.repos["dataset", "me/questions"]
+    assert repository["private"]
+    online = {name: hashlib.sha256(content).hexdigest() for name, (content, _) in repository["files"].items()}
+    assert online == digests(output)
+    assert repository["commits"][-1][-1] == "README.md"
+    fetched = huggingface_hub.snapshot_download(
+        "me/questions",
+        repo_type="dataset",
+        local_dir=tmp_path / "fetched",
+        endpoint=hub.address,
+        token=TOKEN,
+    )
+    assert (
+        load_dataset(fetched, split="paraphrase")["questions"]
+        == (load_dataset(str(output), split="paraphrase")["questions"])
+    )
 
-        def push_to_hub(self, repository):
-            sent["card"] = (repository, self.configs, self.dataset_info)
 
-    def push_splits(dataset, repository, private):
-        sent["splits"] = (set(dataset), repository, private)
-
-    monkeypatch.setattr("datasets.DatasetDict.push_to_hub", push_splits)
-    monkeypatch.setattr(hub, "DatasetCard", SimpleNamespace(load=lambda where: Card()))
-    hub.push(built, "user/name", private=True)
-    assert sent["splits"] == ({"train", "tune", "val", "paraphrase"}, "user/name", True)
-    assert sent["card"] == ("user/name", "online configs", "online info")
+def test_a_push_that_cannot_be_is_refused_before_the_build(hub, release, tmp_path, capsys):
+    script, output = load_script("build_dataset"), tmp_path / "data"
+    arguments = ["--bdd100k-root", str(release), "--output", str(output), "--workers", "1", "--push-to-hub"]
+    for given, word in ((["me/questions", "--public"], "licence"), (["a/b/c"], "a/b/c")):
+        assert script.main([*arguments, *given]) == 2
+        assert word in capsys.readouterr().err
+    assert not output.exists()
+    assert not hub.repos
 
 
 @pytest.mark.slow
