@@ -270,9 +270,9 @@ def ablate(plan: Plan, names: Sequence[str]) -> list[dict[str, Any]]:
     frames = min(plan.frames, len(open_frames(plan.asked, "tune")))
     config, seeds = plan.config.as_posix(), " ".join(map(str, plan.seeds))
     what = (
-        f"`{config}` with one thing taken out at a time, the same steps and seeds for every run, all asked about "
-        f"the same {frames} frames of the split `tune`:\n\n    python scripts/ablate.py --real D --synthetic D "
-        f"--config {config} --steps {plan.steps} --seeds {seeds} --frames {frames}"
+        f"`{config}` with one thing taken out at a time, the same steps and seeds for every run, all asked "
+        f"about the same {frames} frames of the split `tune`:\n\n    python scripts/ablate.py --real D "
+        f"--synthetic D --config {config} --steps {plan.steps} --seeds {seeds} --frames {frames}"
     )
     removed = {name: ablation.removed for name, ablation in ABLATIONS.items()}
     result = {"what": what, "seeds": list(plan.seeds), "rows": rows}
