@@ -9,7 +9,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: ask test lint format docs train-tiny clean help
+.PHONY: ask test lint format docs train-tiny notebooks clean help
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -e 's/:.*## /\t/'
@@ -37,6 +37,9 @@ docs: .venv/.dev  ## Write the reference of every module to outputs/reference, f
 train-tiny: .venv/.dev  ## Render frames, build questions, train for a minute: first contact with training
 	$(BIN)/python scripts/build_dataset.py --synthetic 100 --output outputs/tiny_questions
 	$(BIN)/accelerate launch --config_file configs/launch/cpu.yaml scripts/train.py --config configs/train/tiny.yaml
+
+notebooks: .venv/.dev  ## Run the notebooks and store what they print and draw
+	$(BIN)/python scripts/run_notebooks.py
 
 clean:  ## Remove the environment and outputs
 	rm -rf .venv outputs

@@ -1,1 +1,1 @@
-"""Running the model outside PyTorch: export, a session on ONNX Runtime, eight-bit weights and what they cost."""
+"""Running the model outside PyTorch: export, a session on ONNX Runtime, eight-bit weights and their cost."""

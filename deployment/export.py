@@ -26,7 +26,9 @@ def load(checkpoint: str | Path, dtype: torch.dtype = torch.float32) -> tuple[An
     folder = Path(checkpoint)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no checkpoint here (config.json is missing).")
-    model = transformers.AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True, dtype=dtype)
+    model = transformers.AutoModelForImageTextToText.from_pretrained(
+        folder, trust_remote_code=True, dtype=dtype
+    )
     return model.eval(), transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=True)
 
 
@@ -62,7 +64,9 @@ def export(
     for name, module, inputs, axes in (first, *graphs):
         write(module.eval(), inputs, axes, output / f"{name}{FORMATS[format]}")
     processor.save_pretrained(output)
-    (output / "export.json").write_text(json.dumps(settings_of(model, format), indent=2) + "\n", encoding="utf-8")
+    (output / "export.json").write_text(
+        json.dumps(settings_of(model, format), indent=2) + "\n", encoding="utf-8"
+    )
     return output
 
 
@@ -90,7 +94,10 @@ def write_torch_export(
 def write_onnx(
     module: torch.nn.Module, inputs: dict[str, torch.Tensor], axes: dict[str, Any], path: Path
 ) -> None:
-    """Write one graph as ONNX, weights inside: through transformers' exporter, or before it had one, torch's."""
+    """Write one graph as ONNX, weights inside.
+
+    Through transformers' exporter; through torch's where transformers has none yet.
+    """
     import onnx_ir
 
     with quietly():

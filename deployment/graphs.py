@@ -4,8 +4,8 @@
     prefill   questions, image_keys, image_values          -> logits, keys, values, evidence
     decode    one token a row, keys, values, image_*       -> logits, keys, values
 
-What the encoder returns is all that the decoder ever needs of a frame, so that a frame is encoded once however
-many questions follow, and however many tokens their answers have.
+What the encoder returns is all that the decoder ever needs of a frame, so that a frame is encoded once
+however many questions follow, and however many tokens their answers have.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export import Dim
-from transformers import DynamicCache
-
 from traffic_vlm.modeling.image_memory import ImageMemory
+from transformers import DynamicCache
 
 Shapes = dict[str, dict[int, Any]]
 
@@ -31,7 +30,10 @@ class Encoder(nn.Module):
         self.cross_attention = nn.ModuleList([layer.cross_attn for layer in cross_layers(model)])
 
     def forward(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
-        """`(num_images, 3, height, width)` -> keys and values, `(layers, num_images, heads, patches, head_dim)`."""
+        """`(num_images, 3, height, width)` -> keys and values.
+
+        Each is `(layers, num_images, heads, patches, head_dim)`.
+        """
         states = self.projector(self.vision_tower(pixel_values, return_dict=True).last_hidden_state)
         memory = ImageMemory(num_images=states.shape[0])
         pairs = [layer.keys_values(states, memory) for layer in self.cross_attention]
@@ -60,7 +62,7 @@ class Decoder(nn.Module):
         cache: DynamicCache,
         grounding_positions: torch.Tensor | None = None,
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
-        """Logits of the next token and the lengthened cache; and grounding maps, where positions were given."""
+        """Logits of the next token and the lengthened cache; grounding maps, where positions were given."""
         pairs = zip(self.cross_layers, image_keys, image_values, strict=True)
         memory = ImageMemory(num_images=1, keys_values={index: (key, value) for index, key, value in pairs})
         length = input_ids.shape[1]
@@ -171,8 +173,8 @@ def three_graphs(model: Any) -> Iterator[tuple[str, nn.Module, dict[str, torch.T
     """
     if not model.config.uses_cross_attention or model.config.uses_prefix:
         raise ValueError(
-            f"fusion {model.config.fusion!r} cannot be exported: one frame serves many questions only through "
-            "cross-attention. Use a checkpoint with fusion='cross_attention'."
+            f"fusion {model.config.fusion!r} cannot be exported: one frame serves many questions only "
+            "through cross-attention. Use a checkpoint with fusion='cross_attention'."
         )
     rows, length = 3, 7
     height, width = model.config.vision_config.image_size

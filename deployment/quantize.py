@@ -73,7 +73,6 @@ def compare(
     """
     import pandas as pd
     from tqdm import tqdm
-
     from traffic_vlm.evaluation.grounding import mean_with_interval
     from traffic_vlm.evaluation.metrics import as_table, decide
     from traffic_vlm.evaluation.predict import open_frames

@@ -167,7 +167,9 @@ def open_torch_export(folder: Path, name: str, threads: int) -> Callable[[Mappin
 
     def run(feeds: Mapping[str, np.ndarray]) -> Arrays:
         tensors = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in feeds.items()}
-        typed = {key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()}
+        typed = {
+            key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()
+        }
         with torch.no_grad():
             return {key: value.float().numpy() for key, value in module(**typed).items()}
 

@@ -39,8 +39,10 @@ def size_of(folder: Path) -> str:
 def run(options: argparse.Namespace) -> None:
     """Export, quantise and measure what was asked for."""
     import torch
+    import transformers
     from traffic_vlm.deployment.export import export
 
+    transformers.logging.disable_progress_bar()
     if options.format == "onnx" and options.dtype != "float32":
         raise ValueError(
             f"--dtype {options.dtype}: ONNX Runtime's CPU kernels want float32; use --format torch_export."
