@@ -31,6 +31,7 @@ SHOWN = (
     "time_of_day",
 )
 RATIOS = ("mass ratio", "families")
+MEANS = ("accuracy", "balanced_accuracy", "macro_f1", "gain")
 
 
 class CardError(ValueError):
@@ -149,14 +150,13 @@ def render_card(template: str, report: Mapping[str, Any], record: Mapping[str, A
         record: The checkpoint's training record.
     """
     calibration = report.get("calibration") or {}
-    runs = [record]
-    while "started_from" in runs[-1]:
-        runs.append(runs[-1]["started_from"])
+    runs = stages_of(record)
     not_seeing = [row["family"] for row in report["families"] if row.get("sees") is False]
     values = {
         "parameters": f"{record['parameters'] / 1e6:.1f}M",
         "minutes": f"{sum(run['training_seconds'] for run in runs) / 60:.0f}",
         "steps": sum(run["step"] for run in runs),
+        "stages": stage_table(runs),
         "device": record["device"],
         "seed": record["seed"],
         "revision": record["git_revision"] or "unknown",
@@ -168,6 +168,29 @@ def render_card(template: str, report: Mapping[str, Any], record: Mapping[str, A
         "verdict": report["verdict"]["sentence"],
     }
     return front_matter(report) + Template(template).substitute(values)
+
+
+def stages_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The records of all stages of a training, the last one first."""
+    runs = [record]
+    while "started_from" in runs[-1]:
+        runs.append(runs[-1]["started_from"])
+    return runs
+
+
+def stage_table(runs: list[Mapping[str, Any]]) -> str:
+    """Steps, minutes and the means over all families on the tuning slice, a row a stage, as Markdown."""
+    lines = [
+        "| stage | steps | minutes | accuracy | balanced accuracy | macro-F1 | gain over shuffled |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for number, run in enumerate(reversed(runs), start=1):
+        means = [run.get("summary", {}).get(name) for name in MEANS]
+        cells = ["not measured" if mean is None else percent(mean) for mean in means]
+        lines.append(
+            f"| {number} | {run['step']} | {run['training_seconds'] / 60:.0f} | {' | '.join(cells)} |"
+        )
+    return "\n".join(lines)
 
 
 def fill_readme(readme: str, report: Mapping[str, Any]) -> str:
