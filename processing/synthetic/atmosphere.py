@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import skia
+
+
+@lru_cache(maxsize=256)  # the many faces of a thing share its depth
+def _clarity(density: float, depth: float) -> float:
+    return math.exp(-density * max(depth, 0.0))
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Atmosphere:
 
     def clarity(self, depth: float) -> float:
         """Share of light that passes `depth` metres of air."""
-        return math.exp(-self.density * max(depth, 0.0))
+        return _clarity(self.density, depth)
 
     def headlights(self, depth: float) -> float:
         """How strongly the own headlights light a thing `depth` metres ahead (0 in daylight)."""
@@ -65,7 +71,7 @@ class Atmosphere:
             light: Daylight that falls on it, 1 for a surface that faces the sky.
             beam: Share of the own headlights that reaches it.
         """
-        clear = self.clarity(depth)
+        clear = _clarity(self.density, depth)
         own = self.headlights(depth) * beam
         fog = 1.0 - clear
         ambient, haze = self.ambient, self.haze

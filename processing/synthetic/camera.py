@@ -69,6 +69,27 @@ class Camera:
         """Camera coordinates ``(..., 3)`` in front of the lens to pixels ``(..., 2)``."""
         return camera_points[..., :2] * (self.focal / camera_points[..., 2:3]) + _MIDDLE
 
+    @cached_property
+    def _rows(self) -> list[list[float]]:
+        return np.column_stack([self.rotation, self._shift]).tolist()
+
+    def project_few(self, points: np.ndarray) -> list[tuple[float, float]] | None:
+        """Pixels of a few world points ``(n, 3)``, in plain numbers, which for a few are faster than arrays.
+
+        Returns:
+            A pair a point, or None when one of them is nearer than the near plane.
+        """
+        (ax, ay, az, a), (bx, by, bz, b), (cx, cy, cz, c) = self._rows
+        pixels = []
+        for x, y, z in points.tolist():
+            depth = cx * x + cy * y + cz * z + c
+            if depth < NEAR:
+                return None
+            scale = self.focal / depth
+            across, down = ax * x + ay * y + az * z + a, bx * x + by * y + bz * z + b
+            pixels.append((across * scale + FRAME_WIDTH / 2, down * scale + FRAME_HEIGHT / 2))
+        return pixels
+
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """World points ``(..., 3)`` to pixels ``(..., 2)`` and depths ``(...)``; < NEAR is behind us."""
         seen = self.to_camera(points)

@@ -21,6 +21,7 @@ GROUND = 0
 OWN_CAR = 254
 SCENERY = 255
 MAX_OBJECTS = 250
+FEW = 24  # corners of a polygon up to which plain numbers are faster than arrays
 ROUNDED_REACH = 40.0  # metres: beyond, corners are smaller than a pixel
 
 
@@ -126,8 +127,8 @@ class Painter:
             return 0
         return int((self.owners[top:bottom, left:right] == drawn.owner).sum())
 
-    def _claim(self, path: skia.Path, points: np.ndarray, stroke: float = 0.0) -> None:
-        """Give the pixels under a path to the current object, and widen its extent by points ``(n, 2)``."""
+    def _claim(self, path: skia.Path, points: Sequence[Sequence[float]], stroke: float = 0.0) -> None:
+        """Give the pixels under a path to the current object, and widen its extent by points (x, y)."""
         paint = skia.Paint(
             AntiAlias=False, BlendMode=skia.BlendMode.kSrc, Color=skia.ColorSetARGB(self.owner, 0, 0, 0)
         )
@@ -137,8 +138,8 @@ class Painter:
             paint.setStrokeCap(skia.Paint.kRound_Cap)
             paint.setStrokeJoin(skia.Paint.kRound_Join)
         self.owner_canvas.drawPath(path, paint)
-        if self.current is not None and len(points):
-            columns, rows = points[:, 0].tolist(), points[:, 1].tolist()
+        if self.current is not None and points:
+            columns, rows = zip(*points, strict=True)
             half, extent = stroke / 2, self.current.extent
             extent[0], extent[1] = min(extent[0], min(columns) - half), min(extent[1], min(rows) - half)
             extent[2], extent[3] = max(extent[2], max(columns) + half), max(extent[3], max(rows) + half)
@@ -150,17 +151,20 @@ class Painter:
         red, green, blue = self.air.shade(rgb, depth, light * self.lamplight, self.beam)
         return skia.ColorSetARGB(int(255 * alpha), red, green, blue)
 
-    def outline(self, points: np.ndarray) -> tuple[skia.Path, np.ndarray]:
-        """The outline of a world polygon ``(n, 3)``: a path and its pixels ``(m, 2)``, maybe empty."""
-        corners = self.camera.to_camera(points)
-        seen = clip_near(corners)
-        if self.current is not None and seen is not corners:
-            self.current.cut = True
+    def outline(self, points: np.ndarray) -> tuple[skia.Path, Sequence[Sequence[float]]]:
+        """The outline of a world polygon ``(n, 3)``: a path and its pixels (x, y), maybe none."""
+        pixels: Sequence[Sequence[float]] | None = None
+        if len(points) <= FEW:
+            pixels = self.camera.project_few(points)
+        if pixels is None:
+            corners = self.camera.to_camera(points)
+            seen = clip_near(corners)
+            if self.current is not None and seen is not corners:
+                self.current.cut = True
+            pixels = self.camera.to_pixels(seen).tolist() if len(seen) > 2 else []
         path = skia.Path()
-        if len(seen) < 3:
-            return path, np.zeros((0, 2))
-        pixels = self.camera.to_pixels(seen)
-        path.addPoly([skia.Point(x, y) for x, y in pixels.tolist()], True)
+        if pixels:
+            path.addPoly([skia.Point(x, y) for x, y in pixels], True)
         return path, pixels
 
     def polygon(
@@ -182,7 +186,7 @@ class Painter:
             return
         paint = skia.Paint(AntiAlias=True, Color=self.colour(rgb, depth, light, alpha))
         if low_light is not None:
-            rows = pixels[:, 1].tolist()
+            rows = [y for _, y in pixels]
             top, bottom = min(rows), max(rows)
             ends = [self.colour(rgb, depth, light, alpha), self.colour(rgb, depth, low_light, alpha)]
             paint.setShader(
@@ -262,7 +266,7 @@ class Painter:
         )
         self.canvas.drawPath(path, paint)
         if claim and self.owner != GROUND:
-            self._claim(path, np.concatenate(claimed), thickness)
+            self._claim(path, np.concatenate(claimed).tolist(), thickness)
 
     def disc(
         self,
@@ -288,8 +292,8 @@ class Painter:
         if claim and self.owner != GROUND:
             path = skia.Path()
             path.addCircle(float(pixels[0]), float(pixels[1]), size)
-            corners = np.array([[pixels[0] - size, pixels[1] - size], [pixels[0] + size, pixels[1] + size]])
-            self._claim(path, corners)
+            x, y = pixels.tolist()
+            self._claim(path, [(x - size, y - size), (x + size, y + size)])
 
     def lit_polygon(self, points: np.ndarray, rgb: Colour, depth: float, alpha: float = 1.0) -> None:
         """Fill a world polygon ``(n, 3)`` that shines by itself, such as a lamp's glass."""
@@ -308,7 +312,7 @@ class Painter:
             return
         path = skia.Path()
         path.addPoly([skia.Point(x, y) for x, y in pixels.tolist()], False)
-        self._claim(path, pixels, width * self.camera.focal / depth)
+        self._claim(path, pixels.tolist(), width * self.camera.focal / depth)
 
     def claim_oval(self, centre: np.ndarray, half_width: float, half_height: float) -> None:
         """Give the pixels under an oval that faces the camera to the current object."""
@@ -319,7 +323,7 @@ class Painter:
         low = pixels - np.array([half_width, half_height]) * scale
         path = skia.Path()
         path.addOval(skia.Rect.MakeXYWH(*low.tolist(), 2 * half_width * scale, 2 * half_height * scale))
-        self._claim(path, np.stack([low, 2 * pixels - low]))
+        self._claim(path, np.stack([low, 2 * pixels - low]).tolist())
 
     def glow(self, centre: np.ndarray, radius: float, rgb: Colour, strength: float = 1.0) -> None:
         """Remember a halo of `radius` metres around a lamp; it is added if the lamp is seen in the end."""
