@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 
@@ -22,22 +23,25 @@ def test_docstring_has_examples_of_itself(script):
 
 ALL_HELP = """
 import contextlib, io, runpy, sys
-for script in sys.argv[1:]:
+old = ["training.trainer", "evaluation.evaluator", "visualization.attention_viz"]
+for script in [*sys.argv[1:], *old]:
     sys.argv, out = [script, "--help"], io.StringIO()
+    start = runpy.run_module if script in old else runpy.run_path
     try:
         with contextlib.redirect_stdout(out):
-            runpy.run_path(script, run_name="__main__")
+            start(script, run_name="__main__")
     except SystemExit as end:
         assert end.code in (0, None), (script, end.code)
     else:
         raise AssertionError(f"{script}: --help did not end it")
-    assert out.getvalue().startswith("usage:") and "Example" in out.getvalue(), (script, out.getvalue())
+    assert out.getvalue().startswith("usage:"), (script, out.getvalue())
+    assert script in old or "Example" in out.getvalue(), (script, out.getvalue())
 """
 
 
 @pytest.mark.slow
 def test_help_shows_the_examples():
-    """In one process, so that torch is imported once."""
+    """In one process, so that torch is imported once; the original plan's three commands as well."""
     run([sys.executable, "-c", ALL_HELP, *map(str, SCRIPTS)])
 
 
@@ -55,3 +59,18 @@ def test_reader_that_leaves_is_no_error():
     assert asking.wait(timeout=200) == 0
     assert "BrokenPipe" not in complaint
     assert "Traceback" not in complaint
+
+
+@pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="needs bash")
+def test_tab_completes_options_of_scripts(tmp_path):
+    (tmp_path / "completion").write_text(
+        run([sys.executable, str(ROOT / "scripts" / "completion.py"), "ask", "train_tokenizer"]),
+        encoding="utf-8",
+    )
+    ask = (
+        "source completion; COMP_WORDS=(python scripts/{}.py --{}); COMP_CWORD=2; "
+        "_traffic_vlm python; echo ${{COMPREPLY[@]}}"
+    )
+    assert run(["bash", "-c", ask.format("ask", "t")], tmp_path).split() == ["--text"]
+    assert run(["bash", "-c", ask.format("train_tokenizer", "v")], tmp_path).split() == ["--vocab-size"]
+    assert run(["bash", "-c", ask.format("unknown", "v")], tmp_path).split() == []

@@ -10,7 +10,8 @@ from as_a_user import ROOT
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "model_card.md", *(ROOT / "docs").glob("*.md")]
 )
-FOLDERS = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
+MADE = {"outputs", "runs", "data"}
+FOLDERS = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in MADE)
 YAML = [
     *(ROOT / ".github").rglob("*.yml"),
     *(ROOT / "configs").rglob("*.yaml"),
@@ -75,6 +76,21 @@ def test_named_paths_are_there(page):
         }
     missing = sorted(name for name in names if not (ROOT / name).exists())
     assert not missing
+
+
+def test_named_tests_are_there():
+    text = (ROOT / "docs" / "plan.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert named
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), name
+
+
+def test_plan_has_every_task_milestone_and_command():
+    text = (ROOT / "docs" / "plan.md").read_text(encoding="utf-8")
+    tasks = re.findall(r"^\| (\d+) \| `", text, flags=re.MULTILINE)
+    assert tasks == [str(number) for number in range(1, 36)]
+    assert text.count("| `python -m ") == 3
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
