@@ -200,6 +200,10 @@ def _draw_tyre_treads(painter: Painter, placed: _Placed, model: Model) -> None:
             painter.polygon(placed.world(tyre), _TYRE, placed.depth, 0.8, claim=True)
 
 
+_RINGS = ((1.16, (12, 12, 13)), (1.0, _TYRE), (0.66, (158, 160, 164)), (0.52, (78, 80, 84)))
+"""Radius, in wheels, and colour: wheel arch, tyre, rim, and what is behind its spokes."""
+
+
 def _draw_wheels(painter: Painter, placed: _Placed, model: Model) -> None:
     half = model.width / 2
     if abs(placed.camera_across) < half:
@@ -207,12 +211,7 @@ def _draw_wheels(painter: Painter, placed: _Placed, model: Model) -> None:
     start, end = model.ends
     for axle in model.axles:
         centre = np.array([placed.near_side * half, model.wheel, start + (axle + 0.5) * (end - start)])
-        for radius, rgb in (
-            (1.16, (12, 12, 13)),
-            (1.0, _TYRE),
-            (0.66, (158, 160, 164)),
-            (0.52, (78, 80, 84)),
-        ):
+        for radius, rgb in _RINGS[1:3] if placed.far else _RINGS:
             ring = placed.world(centre + _CIRCLE * model.wheel * radius)
             painter.polygon(ring, rgb, placed.depth, 0.85, claim=radius == 1.0)
         if placed.depth < 25:
