@@ -6,6 +6,7 @@ one copy of the checkout, as a newcomer has it; `SMALLER` makes long commands sh
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def run_block(block: Block, folder: Path) -> None:
     for command in block.commands:
         for long, short in SMALLER.items():
             command = command.replace(long, short)
-        run(["bash", "-c", command] if os.name == "posix" else command.split(), folder)
+        run(["bash", "-c", command] if os.name == "posix" else shlex.split(command), folder)
 
 
 @pytest.mark.slow
