@@ -36,8 +36,8 @@ def _panels(count: int, picture: Image.Image, columns: int = 4) -> tuple[Any, li
     """A figure with so many panels of the picture's shape."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    height = PANEL * picture.height / picture.width + 0.45
-    size = (PANEL * columns, height * rows + 0.5)
+    height = PANEL * picture.height / picture.width + 0.42
+    size = (PANEL * columns, height * rows + 0.45)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
@@ -55,14 +55,13 @@ def _show(axis: Any, picture: Image.Image, attention: np.ndarray, title: str, bo
                     corner, size[0] * picture.width, size[1] * picture.height, fill=False, ec=colour, lw=width
                 )
             )
-    axis.set_title(title, fontsize=8.5)
+    axis.set_title(title, fontsize=8)
 
 
-def _finish(figure: Any, title: str, path: Path) -> Path:
+def _finish(figure: Any, title: str, path: Path) -> None:
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=130)
     plt.close(figure)
-    return path
 
 
 def _answer(
@@ -81,7 +80,7 @@ def _answer(
 
 def _words(processor: Any, tokens: Sequence[int]) -> list[str]:
     """Each token as it would be read; what is not a letter is shown by name."""
-    names = {"\n": "(end)", "": "?"}
+    names = {"\n": "(newline)", "": "?"}
     texts = [processor.tokenizer.decode([token]) for token in tokens]
     return [names.get(text, text).strip() or "(space)" for text in texts]
 
@@ -114,143 +113,120 @@ def explain(
     probability = faithfulness.DecisionProbability(model, processor)
     confidence = float(probability.first_words([picture], [question]).max())
     kinds = {name: method(model, inputs)[0] for name, method in maps.METHODS.items()}
-    scores = {name: _scores(probability, picture, question, m, boxes) for name, m in kinds.items()}
+    looks = _attend(model, inputs, tokens)
+    words = _words(processor, tokens)[:MOST_TOKENS]
     title = f"{question}  \N{RIGHTWARDS ARROW}  {answer}  ({confidence:.0%} sure)"
-    caption = _caption(scores["evidence"])
-    overlay = output / "evidence.png"
+
+    def weigh(heats: dict[str, np.ndarray]) -> list[dict[str, float]]:
+        return _scores(probability, picture, question, np.stack(list(heats.values())), boxes)
+
+    def draw(name: str, heats: dict[str, np.ndarray], columns: int, head: str, outlined: Boxes) -> str:
+        _draw(picture, heats, weigh(heats), outlined, columns, head, output / name)
+        return str(output / name)
+
+    scores = dict(zip(kinds, weigh(kinds), strict=True))
+    note = f"How faithful the heat is: {faithfulness.describe(scores['evidence'])}."
     box = boxes[0] if boxes else None
-    draw_overlay(picture, kinds["evidence"], question, f"{answer}  [{caption}]", confidence, box=box).save(
-        overlay
-    )
-    full = {
-        **inputs,
-        "input_ids": torch.cat([inputs["input_ids"], torch.tensor([tokens], device=model.device)], dim=1),
-    }
-    full["attention_mask"] = torch.ones_like(full["input_ids"])
-    with torch.inference_mode(), maps.eager_attention(model):
-        out = model(**full, output_attentions=True, use_cache=False)
-    grid, start = maps.grid_of(model, inputs), inputs["input_ids"].shape[1] - 1
-    cross = torch.stack([layer[0] for layer in out.cross_attentions]).float().cpu().numpy()
-    cross = cross.reshape(*cross.shape[:-1], *grid)
+    overlay = draw_overlay(picture, kinds["evidence"], question, answer, confidence, box=box, note=note)
+    overlay.save(output / "evidence.png")
+    _draw(picture, kinds, list(scores.values()), boxes, 3, title, output / "kinds-of-maps.png")
     pictures = [
-        overlay,
-        _kinds(picture, kinds, scores, title, boxes, output / "kinds-of-maps.png"),
-        _tokens(
-            picture,
-            cross,
-            start,
-            _words(processor, tokens),
-            f"{title}\n{caption}",
-            boxes,
-            output / "answer-tokens.png",
+        str(output / "evidence.png"),
+        str(output / "kinds-of-maps.png"),
+        draw("answer-tokens.png", _by_token(looks["cross"], words), 4, title, boxes),
+        draw("cross-attention-heads.png", *_by_head(looks["cross"][:, :, 0]), title, boxes),
+        draw(
+            "vision-self-attention.png",
+            *_by_head(_gathered(looks["vision"], kinds["evidence"])),
+            f"{title}\nVision encoder: what the outlined patch gathers from",
+            [_patch_box(kinds["evidence"])],
         ),
-        _heads(
-            picture, cross[:, :, start], f"{title}\n{caption}", boxes, output / "cross-attention-heads.png"
-        ),
-        _vision(picture, out.vision_attentions, kinds["evidence"], output / "vision-self-attention.png"),
-        _language(
-            out.attentions,
-            _words(processor, full["input_ids"][0].tolist()),
-            output / "language-self-attention.png",
-        ),
+        _language(looks["language"], _words(processor, looks["ids"]), output / "language-self-attention.png"),
     ]
     return {
         "answer": answer,
         "confidence": round(confidence, 4),
         "scores": scores,
-        "pictures": [str(p) for p in pictures],
+        "pictures": pictures,
     }
 
 
+def _attend(model: Any, inputs: dict[str, torch.Tensor], tokens: list[int]) -> dict[str, Any]:
+    """Every attention map while the answer is said.
+
+    Returns:
+        cross (layers, heads, 1 + answer tokens, grid height, grid width) from the question's last token on,
+        vision (layers, heads, patches, patches), language (layers, heads, length, length), and the ids.
+    """
+    ids = torch.cat([inputs["input_ids"], torch.tensor([tokens], device=model.device)], dim=1)
+    full = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    with torch.inference_mode(), maps.eager_attention(model):
+        out = model(**full, output_attentions=True, use_cache=False)
+    names = {"cross": "cross_attentions", "vision": "vision_attentions", "language": "attentions"}
+    found: dict[str, Any] = {
+        name: torch.stack([layer[0] for layer in out[attribute]]).float().cpu().numpy()
+        for name, attribute in names.items()
+    }
+    cross = found["cross"][:, :, inputs["input_ids"].shape[1] - 1 :]
+    found["cross"] = cross.reshape(*cross.shape[:-1], *maps.grid_of(model, inputs))
+    return found | {"ids": ids[0].tolist()}
+
+
 def _scores(
-    probability: Any, picture: Image.Image, question: str, attention: np.ndarray, boxes: Boxes
-) -> dict[str, float]:
-    """Faithfulness of one map, and with boxes its grounding."""
-    curves = faithfulness.curves(probability, [picture], [question], attention[None])
-    result = {"deletion": curves["deletion_area"], "insertion": curves["insertion_area"]}
-    if len(boxes):
-        found = score_map(attention, boxes)
-        result |= {"ratio": round(found["ratio"], 3), "pointing": found["pointing"]}
-    return result
+    probability: Any, picture: Image.Image, question: str, heats: np.ndarray, boxes: Boxes
+) -> list[dict[str, float]]:
+    """Faithfulness of every map, and with boxes its grounding."""
+    found = faithfulness.areas(probability, picture, question, heats)
+    for scores, heat in zip(found, heats if len(boxes) else (), strict=False):
+        grounded = score_map(heat, boxes)
+        scores |= {"ratio": round(grounded["ratio"], 3), "pointing": grounded["pointing"]}
+    return found
 
 
-def _caption(scores: dict[str, float]) -> str:
-    text = f"faithfulness: deletion {scores['deletion']:.2f}, insertion {scores['insertion']:.2f}"
-    return text + (f", mass ratio {scores['ratio']:.1f}" if "ratio" in scores else "")
-
-
-def _kinds(picture: Image.Image, kinds: dict, scores: dict, title: str, boxes: Boxes, path: Path) -> Path:
-    """Evidence map, gradient-weighted attention and rollout side by side."""
-    figure, axes = _panels(len(kinds), picture, columns=3)
-    for axis, (name, attention) in zip(axes, kinds.items(), strict=True):
-        _show(
-            axis,
-            picture,
-            attention,
-            f"{name}\n{_caption(scores[name]).removeprefix('faithfulness: ')}",
-            boxes,
-        )
-    return _finish(figure, title, path)
-
-
-def _tokens(
-    picture: Image.Image,
-    cross: np.ndarray,
-    start: int,
-    words: list[str],
-    title: str,
-    boxes: Boxes,
-    path: Path,
-) -> Path:
+def _by_token(cross: np.ndarray, words: list[str]) -> dict[str, np.ndarray]:
     """Where the model looks before it says each word, and on average; means over layers and heads."""
-    by_token = cross[:, :, start : start + max(len(words), 1)].mean((0, 1))
-    shown = list(zip(words[:MOST_TOKENS], by_token, strict=False))
-    figure, axes = _panels(len(shown) + 1, picture)
-    for axis, (word, attention) in zip(axes, shown, strict=False):
-        _show(
-            axis,
-            picture,
-            attention,
-            f"before \N{LEFT DOUBLE QUOTATION MARK}{word}\N{RIGHT DOUBLE QUOTATION MARK}",
-            boxes,
-        )
-    _show(axes[-1], picture, by_token.mean(0), "average over the answer", boxes)
-    return _finish(figure, title, path)
+    by_token = cross[:, :, : max(len(words), 1)].mean((0, 1))
+    quoted = [f"before \N{LEFT DOUBLE QUOTATION MARK}{w}\N{RIGHT DOUBLE QUOTATION MARK}" for w in words]
+    numbered = [f"{i}: {text}" for i, text in enumerate(quoted, start=1)]
+    return dict(zip(numbered, by_token, strict=False)) | {"average over the answer": by_token.mean(0)}
 
 
-def _heads(picture: Image.Image, cross: np.ndarray, title: str, boxes: Boxes, path: Path) -> Path:
-    """Every layer and head at the question's last token."""
-    layers, heads = cross.shape[:2]
-    figure, axes = _panels(layers * heads, picture, columns=heads)
-    for axis, (layer, head) in zip(axes, np.ndindex(layers, heads), strict=True):
-        _show(axis, picture, cross[layer, head], f"layer {layer}, head {head}", boxes)
-    return _finish(figure, title, path)
-
-
-def _vision(
-    picture: Image.Image, attentions: Sequence[torch.Tensor], evidence: np.ndarray, path: Path
-) -> Path:
-    """What the patch that the answer looks at most gathers from, in every layer and head of the encoder."""
-    at = int(evidence.argmax())
-    row, column = np.unravel_index(at, evidence.shape)
-    stacked = torch.stack([layer[0, :, at] for layer in attentions]).float().cpu().numpy()
+def _by_head(stacked: np.ndarray) -> tuple[dict[str, np.ndarray], int]:
+    """Maps (layers, heads, height, width) by their names, and the number of heads."""
     layers, heads = stacked.shape[:2]
-    figure, axes = _panels(layers * heads, picture, columns=heads)
-    high, wide = 1 / evidence.shape[0], 1 / evidence.shape[1]
-    patch = [(column * wide, row * high, (column + 1) * wide, (row + 1) * high)]
-    for axis, (layer, head) in zip(axes, np.ndindex(layers, heads), strict=True):
-        attention = stacked[layer, head].reshape(evidence.shape)
-        _show(axis, picture, attention, f"layer {layer}, head {head}", patch)
-    return _finish(
-        figure,
-        "Vision encoder: what the outlined patch gathers from (self-attention, no claim of cause)",
-        path,
-    )
+    pairs = np.ndindex(layers, heads)
+    return {f"layer {layer}, head {head}": stacked[layer, head] for layer, head in pairs}, heads
 
 
-def _language(attentions: Sequence[torch.Tensor], words: list[str], path: Path) -> Path:
+def _gathered(vision: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+    """What the patch that the answer looks at most gathers from, (layers, heads, height, width)."""
+    return vision[:, :, int(evidence.argmax())].reshape(*vision.shape[:2], *evidence.shape)
+
+
+def _patch_box(evidence: np.ndarray) -> tuple[float, float, float, float]:
+    """The strongest patch of a map as a box, fractions of the frame."""
+    (row, column), (height, width) = np.unravel_index(int(evidence.argmax()), evidence.shape), evidence.shape
+    return (column / width, row / height, (column + 1) / width, (row + 1) / height)
+
+
+def _draw(
+    picture: Image.Image,
+    heats: dict[str, np.ndarray],
+    scores: Sequence[dict[str, float]],
+    boxes: Boxes,
+    columns: int,
+    title: str,
+    path: Path,
+) -> None:
+    """Heat maps side by side, each with its name and its faithfulness."""
+    figure, axes = _panels(len(heats), picture, columns)
+    for axis, (name, heat), found in zip(axes, heats.items(), scores, strict=True):
+        _show(axis, picture, heat, f"{name}\n{faithfulness.describe(found)}", boxes)
+    _finish(figure, title, path)
+
+
+def _language(stacked: np.ndarray, words: list[str], path: Path) -> str:
     """Which earlier word each word reads, in every layer and head of the decoder."""
-    stacked = torch.stack([layer[0] for layer in attentions]).float().cpu().numpy()
     layers, heads = stacked.shape[:2]
     size = max(2.4, 0.17 * len(words) + 0.9)
     with plt.rc_context({**STYLE, "axes.grid": False}):
@@ -262,11 +238,8 @@ def _language(attentions: Sequence[torch.Tensor], words: list[str], path: Path) 
             axis.set_title(f"layer {layer}, head {head}", fontsize=9)
             axis.set_xticks(range(len(words)), words if layer == layers - 1 else [], rotation=90, fontsize=7)
             axis.set_yticks(range(len(words)), words if head == 0 else [], fontsize=7)
-        return _finish(
-            figure,
-            "Decoder: which earlier word (column)\neach word (row) reads, brightest most",
-            path,
-        )
+        _finish(figure, "Decoder: which earlier word (column)\neach word (row) reads, brightest most", path)
+    return str(path)
 
 
 def main(arguments: list[str] | None = None, description: str | None = __doc__) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
+from tqdm import tqdm
 from traffic_vlm.processing.bdd100k.mirror import mirror_text
 
 from . import faithfulness, maps
@@ -317,16 +318,15 @@ def _figures(model: Any, processor: Any, view: View, rows: pd.DataFrame) -> dict
     rows = rows.sort_values("frame_index", kind="stable")
     attention: Sequence[np.ndarray | None] = [None] * len(rows)
     if model.config.uses_cross_attention:
-        attention = list(maps_of(maps.evidence_maps, model, processor, view, rows))
+        attention = list(maps_of(maps.evidence_maps, model, processor, view, rows, "evidence maps"))
     probability = faithfulness.DecisionProbability(model, processor)
     figures = {}
-    for (index, row), heat in zip(rows.iterrows(), attention, strict=True):
+    progress = tqdm(rows.iterrows(), total=len(rows), desc="drawing", unit="picture")
+    for (index, row), heat in zip(progress, attention, strict=True):
         picture, scores = view(int(row["frame_index"]))[0], "no map: the model has no cross-attention"
         if heat is not None:
-            found = faithfulness.curves(probability, [picture], [row["question"]], heat[None])
-            scores = "faithfulness: deletion {deletion_area:.2f}, insertion {insertion_area:.2f}".format(
-                **found
-            )
+            (found,) = faithfulness.areas(probability, picture, row["question"], heat[None])
+            scores = f"faithfulness: {faithfulness.describe(found)}"
         figures[index] = _figure(row, _picture(picture, heat, row["evidence"]), scores)
     return figures
 

@@ -7,7 +7,7 @@ early when only they are shown; and blanking the evidence must cost more than bl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -182,32 +182,68 @@ def curves(
 
     Returns:
         steps, deletion and insertion (mean probability of the clean decision at each step), and the areas
-        under
-        them: a faithful map has a small deletion and a large insertion area.
+        under them: a faithful map has a small deletion and a large insertion area.
     """
+    found = _by_row(probability, pictures, questions, maps, steps)
+    result: dict[str, Any] = {"steps": list(steps)}
+    for name, values in found.items():
+        result[name] = values.mean(1).round(6).tolist()
+        result[f"{name}_area"] = round(float(np.trapezoid(result[name], steps)), 6)
+    return result
+
+
+def areas(
+    probability: DecisionProbability, picture: Image.Image, question: str, maps: np.ndarray
+) -> list[dict[str, float]]:
+    """Deletion and insertion areas of several maps of one answer.
+
+    Args:
+        probability: reads the model.
+        picture, question: what was asked.
+        maps: (maps, height, width).
+
+    Returns:
+        deletion and insertion of every map.
+    """
+    found = _by_row(probability, [picture] * len(maps), [question] * len(maps), maps, STEPS)
+    under = {name: np.trapezoid(values, STEPS, axis=0) for name, values in found.items()}
+    return [{name: round(float(values[i]), 6) for name, values in under.items()} for i in range(len(maps))]
+
+
+def _by_row(
+    probability: DecisionProbability,
+    pictures: Sequence[Image.Image],
+    questions: Sequence[str],
+    maps: np.ndarray,
+    steps: Sequence[float],
+) -> dict[str, np.ndarray]:
+    """Probability of every row's clean decision, (steps, rows), under "deletion" and under "insertion"."""
     first = probability.first_words(pictures, questions)
     words = first.argmax(-1)
     soft = [_blurred(picture) for picture in pictures]
     ends = {  # all patches shown, and none
-        True: float(first.gather(1, words[:, None]).double().mean()),
-        False: float(probability.of(soft, questions, words).mean()),
+        True: first.gather(1, words[:, None])[:, 0].double().numpy(),
+        False: probability.of(soft, questions, words),
     }
     flat = maps.reshape(len(maps), -1)
     rank = np.empty_like(flat, dtype=int)
     np.put_along_axis(rank, np.argsort(-flat, axis=1, kind="stable"), np.arange(flat.shape[1])[None], axis=1)
-    result: dict[str, Any] = {"steps": list(steps), "deletion": [], "insertion": []}
+    found: dict[str, list[np.ndarray]] = {"deletion": [], "insertion": []}
     for step in steps:
         strongest = (rank < round(step * flat.shape[1])).reshape(maps.shape)
         for name, shown in (("deletion", ~strongest), ("insertion", strongest)):
             if shown.all() or not shown.any():
-                value = ends[bool(shown.all())]
+                found[name].append(ends[bool(shown.all())])
             else:
                 changed = [show_patches(*three) for three in zip(pictures, shown, soft, strict=True)]
-                value = float(probability.of(changed, questions, words).mean())
-            result[name].append(round(value, 6))
-    for name in ("deletion", "insertion"):
-        result[f"{name}_area"] = round(float(np.trapezoid(result[name], steps)), 6)
-    return result
+                found[name].append(probability.of(changed, questions, words))
+    return {name: np.stack(values) for name, values in found.items()}
+
+
+def describe(scores: Mapping[str, float]) -> str:
+    """Faithfulness in words, as it stands beside every heat map."""
+    text = f"deletion {scores['deletion']:.2f}, insertion {scores['insertion']:.2f}"
+    return text + (f", mass ratio {scores['ratio']:.1f}" if "ratio" in scores else "")
 
 
 def random_maps(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

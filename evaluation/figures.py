@@ -105,7 +105,7 @@ def confusion(labels: Sequence[str], counts: Sequence[Sequence[int]], title: str
         axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
         for i in range(len(labels)):
             for j in range(len(labels)):
-                colour = "black" if share[i, j] > 0.55 else "white"
+                colour = "black" if share[i, j] > 0.45 else "white"
                 axes.text(
                     j,
                     i,
@@ -165,8 +165,8 @@ def risk_coverage(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Pat
         )
         for (name, (coverage, risk)), colour, style in lines:
             axes.plot(100 * coverage, 100 * risk, style, color=colour, label=name, lw=1.8)
-        for mark in (1, 5, 10):
-            axes.axhline(mark, color=GREY, lw=0.7)
+        highest = 100 * max(float(risk.max()) for _, risk in curves.values())
+        axes.set_yticks([0, 1, 5, *range(10, max(int(highest) + 10, 11), 10)])
         axes.set_xlabel("coverage: questions answered, %")
         axes.set_ylabel("risk: answers that are wrong, %")
         axes.set_xlim(0, 100)
@@ -192,7 +192,7 @@ def heads(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                 table[row["layer"], row["head"]] = row[name]
             axes.imshow(table, cmap="cividis", vmin=0, aspect="auto")
             for i, j in np.ndindex(table.shape):
-                colour = "black" if table[i, j] > 0.55 * table.max() else "white"
+                colour = "black" if table[i, j] > 0.45 * table.max() else "white"
                 axes.text(j, i, f"{table[i, j]:.2f}", ha="center", va="center", color=colour, fontsize=8)
             axes.set_title(title, fontsize=10)
             axes.set_xticks(range(count))
@@ -244,12 +244,14 @@ def slices(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     for i, row in enumerate(rows):
         at += 1.6 if i and rows[i - 1]["slice"] != row["slice"] else 1.0
         positions.append(-at)
-        labels.append(f"{row['slice']}: {row['value']}  (n = {row['n']})")
+        kind = row["slice"].replace("timeofday", "time of day")
+        labels.append(f"{kind}: {row['value']}  (n = {row['n']})")
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 0.26 * at + 1))
         values = [100 * row["accuracy"] for row in rows]
         axes.errorbar(values, positions, xerr=_spans(rows, "accuracy"), fmt="o", ms=4, color=BLUE, lw=1.2)
         axes.set_yticks(positions, labels, fontsize=8)
+        axes.set_ylim(-at - 0.8, positions[0] + 0.8)
         axes.set_xlabel("accuracy over all questions, %, with 95% interval by frame")
         _save(figure, path)
 
@@ -276,6 +278,9 @@ def sensitivity(table: Mapping[str, Mapping[int, float]], clean: float, label: s
             )
             axes.axhline(100 * clean, color=GREY, lw=0.8, ls="--")
             axes.set_title(name.replace("_", " "), fontsize=9)
+            axes.set_xticks([0, *severity])
+        for axes in list(all_axes.flat)[max(len(table) - columns, 0) : len(table)]:
+            axes.tick_params(labelbottom=True)  # the lowest panel of every column
         for axes in list(all_axes.flat)[len(table) :]:
             axes.set_visible(False)
         figure.supxlabel("severity (0 = clean)", fontsize=10)

@@ -28,6 +28,7 @@ def draw_overlay(
     confidence: float,
     abstained: bool = False,
     box: Sequence[float] | None = None,
+    note: str = "",
 ) -> Image.Image:
     """Lay the heat of an evidence map over a frame and write question, answer and confidence below it.
 
@@ -39,6 +40,7 @@ def draw_overlay(
         confidence: From 0 to 1.
         abstained: Whether the model would rather not say.
         box: Edges of the strongest region `(x1, y1, x2, y2)` as fractions of the frame, or None.
+        note: What else is said in small letters: how faithful the heat is.
 
     Returns:
         An RGB picture: the frame at its own size (one narrower than 360 pixels gets a margin) and the caption
@@ -51,7 +53,7 @@ def draw_overlay(
     if box is not None:
         _draw_box(picture, box)
     width = max(picture.width, SMALLEST_WIDTH)
-    caption = _draw_caption(width, question, answer, confidence, abstained)
+    caption = _draw_caption(width, question, answer, confidence, abstained, note)
     canvas = Image.new("RGB", (width, picture.height + caption.height), PAPER)
     canvas.paste(picture, (0, 0))
     canvas.paste(caption, (0, picture.height))
@@ -111,7 +113,9 @@ def _draw_box(picture: Image.Image, box: Sequence[float]) -> None:
     draw.rectangle(inner, outline="white", width=line)
 
 
-def _draw_caption(width: int, question: str, answer: str, confidence: float, abstained: bool) -> Image.Image:
+def _draw_caption(
+    width: int, question: str, answer: str, confidence: float, abstained: bool, note: str
+) -> Image.Image:
     """Draw the panel below the frame: question, answer, a bar for the confidence, the key of the colours."""
     size = max(13, min(30, width // 40))
     margin, small = round(size * 0.8), max(11, round(size * 0.7))
@@ -119,9 +123,11 @@ def _draw_caption(width: int, question: str, answer: str, confidence: float, abs
     sure = f"{confidence:.0%} sure" + (", better not relied upon" if abstained else "")
     lines = [(line, font, FAINT_INK) for line in _wrap(question, font, width - 2 * margin)]
     lines += [(line, font, INK) for line in _wrap(answer or "(no answer)", font, width - 2 * margin)]
-    step = round(size * 1.35)
+    notes = _wrap(note, small_font, width - 2 * margin)
+    step, small_step = round(size * 1.35), round(small * 1.45)
     bar_top = margin + step * len(lines) + small // 2
-    panel = Image.new("RGB", (width, bar_top + round(small * 1.6) + margin), PAPER)
+    height = bar_top + round(small * 1.6) + small_step * len(notes) + margin
+    panel = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(panel)
     for number, (line, line_font, ink) in enumerate(lines):
         draw.text((margin, margin + step * number), line, font=line_font, fill=ink)
@@ -130,6 +136,9 @@ def _draw_caption(width: int, question: str, answer: str, confidence: float, abs
     draw.rectangle((margin, bar_top, margin + bar_width, bar_top + small), outline=FAINT_INK)
     draw.rectangle((margin, bar_top, filled, bar_top + small), fill=UNSURE_BAR if abstained else BAR)
     draw.text((margin + bar_width + small, bar_top - small * 0.15), sure, font=small_font, fill=INK)
+    for number, line in enumerate(notes):
+        top = bar_top + round(small * 1.6) + small_step * number
+        draw.text((margin, top), line, font=small_font, fill=FAINT_INK)
     _draw_key(panel, small_font, small, margin, bar_top)
     return panel
 

@@ -6,6 +6,7 @@ one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from accelerate import PartialState
 from PIL import Image
 
 from . import figures, grounding, maps, views
-from .command import REPORT, add_inputs, new_parser, run_command
+from .command import REPORT, add_inputs, new_parser, run_command, write_text
 from .corruptions import ALL, COMMON, SEVERITIES, corrupt
 from .faithfulness import blank, elsewhere
 from .looking import maps_of, rows_with_evidence
@@ -128,7 +129,7 @@ def measure(
     names: Sequence[str] = (*ALL, *OCCLUSIONS),
     severities: Sequence[int] = SEVERITIES,
 ) -> dict[str, Any] | None:
-    """Ask the key questions about clean and about spoiled pictures.
+    """Ask the key questions about clean and about spoiled pictures; what is finished is not asked again.
 
     Args:
         checkpoint, dataset, split: as for the evaluation.
@@ -155,20 +156,45 @@ def measure(
         accuracy = balanced(table)
         return {"balanced_accuracy": None if accuracy is None else round(accuracy, 6), **looks}
 
-    result: dict[str, Any] = {"frames": count, "clean": score(shown, "clean", False), "corrupted": {}}
+    asked = {"weights": _fingerprint(checkpoint), "dataset": str(dataset), "split": split, "frames": count}
+    result = _finished(output / "sensitivity.json", asked)
+    state.wait_for_everyone()  # all have read before one writes
+    if result["clean"] is None:
+        result["clean"] = score(shown, "clean", False)
     for name in names:
-        result["corrupted"][name] = {
-            severity: score(views.edited(shown, change(name, severity)), f"{name} {severity}", name in MOVING)
-            for severity in severities
-        }
+        scores = result["corrupted"].setdefault(name, {})
+        for severity in (s for s in severities if s not in scores):
+            view = views.edited(shown, change(name, severity))
+            scores[severity] = score(view, f"{name} {severity}", name in MOVING)
+            if state.is_main_process:
+                write_text(output / "sensitivity.json", json.dumps(result, indent=1, ensure_ascii=False))
     if not state.is_main_process:
         return None
     result["mean_corruption_error"] = corruption_errors(result)
-    output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=1, ensure_ascii=False)
-    (output / "sensitivity.json").write_text(text + "\n", encoding="utf-8", newline="\n")
-    (output / "sensitivity.md").write_text(markdown(result), encoding="utf-8", newline="\n")
+    write_text(output / "sensitivity.json", json.dumps(result, indent=1, ensure_ascii=False))
+    write_text(output / "sensitivity.md", markdown(result))
     _draw(result, output)
+    return result
+
+
+def _fingerprint(checkpoint: Path) -> str:
+    """What tells one checkpoint's weights from another's."""
+    digest = hashlib.sha256()
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _finished(path: Path, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What an interrupted run of the same measurement has left; nothing of another's."""
+    result: dict[str, Any] = {**asked, "clean": None, "corrupted": {}}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if all(found.get(name) == value for name, value in asked.items()):
+        result["clean"] = found["clean"]
+        result["corrupted"] = {
+            name: {int(severity): scores for severity, scores in by_severity.items()}
+            for name, by_severity in found["corrupted"].items()
+        }
     return result
 
 

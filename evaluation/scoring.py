@@ -150,7 +150,7 @@ def _calibration(
         temperature = calibration.fit_temperature(tuned)
     frames = {name: i for i, name in enumerate(sorted(rows["image_id"].astype(str).unique()))}
     rows = rows.assign(frame=rows["image_id"].astype(str).map(frames))
-    confidence, raw = calibration.at_temperature(rows, temperature), rows["confidence"].to_numpy(float)
+    confidence, raw = (calibration.at_temperature(rows, t) for t in (temperature, 1.0))
     groups: dict[str, list[str]] = {"all": sorted(rows["family"].unique())}
     for family in groups["all"]:
         groups.setdefault(group_of(family), []).append(family)

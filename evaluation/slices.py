@@ -19,6 +19,7 @@ BOTTOMS = (
     (0.60, "near (below 0.60)"),
 )
 COUNTS = ((0, "0 to 5"), (6, "6 to 12"), (13, "13 to 20"), (21, "over 20"))
+ORDER = {name: i for bins in (SIZES, BOTTOMS, COUNTS) for i, (_, name) in enumerate(bins)}
 
 
 def _bin(value: float, bins: Sequence[tuple[float, str]]) -> str:
@@ -73,7 +74,8 @@ def slice_table(table: pd.DataFrame) -> list[dict[str, Any]]:
     known = table[table["truth"] != UNCLEAR]
     rows = []
     for name, values in slice_columns(known).items():
-        for value, part in known.groupby(values):
+        groups = dict(list(known.groupby(values)))
+        for value, part in sorted(groups.items(), key=lambda group: (ORDER.get(group[0], 0), group[0])):
             if len(part) < MIN_ROWS:
                 continue
             accuracy = mean_with_interval(

@@ -50,6 +50,19 @@ def test_sensitivity_measures_every_severity_beside_the_clean_score(checkpoint, 
     assert (tmp_path / "sensitivity.md").read_text(encoding="utf-8").count("| fog |") == 1
 
 
+def test_an_interrupted_sensitivity_goes_on_where_it_was(checkpoint, dataset, tmp_path, monkeypatch):
+    measure = [checkpoint, dataset, "val", tmp_path, 2]
+    first = robustness.measure(*measure, ("fog",), (1,))
+    asked = []
+    real = robustness.predict
+    monkeypatch.setattr(robustness, "predict", lambda *a, **k: asked.append(k["name"]) or real(*a, **k))
+    second = robustness.measure(*measure, ("fog",), (1, 5))
+    assert asked == ["fog 5"]
+    assert second["corrupted"]["fog"][1] == first["corrupted"]["fog"][1]
+    robustness.measure(*measure[:4], 3, ("fog",), (1,))  # other frames: nothing of it fits
+    assert asked == ["fog 5", "clean", "fog 1"]
+
+
 def test_corruption_error_is_relative_to_the_clean_error():
     scores = {1: {"balanced_accuracy": 0.7}, 5: {"balanced_accuracy": 0.5}}
     result = {
