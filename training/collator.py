@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .packing import PackedSplit, drivable_grid
 from .sampling import QuestionWeights
+from .weather import asks_about_weather
 
 PATCH_LABELS = (*CATEGORIES, "red light", "green light", "direct lane", "alternative lane")
 """What the patch head says of each patch, in order."""
@@ -32,6 +33,7 @@ class Batch:
         grounding_positions: `(frames * K,)` index of the prompt's last token.
         evidence: `(frames * K, patches)` bool, patches that the row's evidence touches.
         patch_labels: `(frames, patches, len(PATCH_LABELS))` int8: 1 touches, 0 does not, -100 not known.
+        keeps_weather: `(frames,)` bool, frames that are asked about their weather or light.
     """
 
     pixel_values: torch.Tensor
@@ -41,10 +43,11 @@ class Batch:
     grounding_positions: torch.Tensor
     evidence: torch.Tensor
     patch_labels: torch.Tensor
+    keeps_weather: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
-        return Batch(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
+        return type(self)(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
 
 
 class Collator:
@@ -103,7 +106,7 @@ class Collator:
             indices: `(frames,)` rows of the packed split.
             allow_long: Whether rows longer than `max_row_tokens` may be drawn.
         """
-        frames, sequences, weights, evidence, patch_labels = [], [], [], [], []
+        frames, sequences, weights, evidence, patch_labels, keeps = [], [], [], [], [], []
         for index in indices:
             rng = np.random.default_rng((self.seed, 1, step, int(index)))
             row = self.split.rows[index]
@@ -112,6 +115,7 @@ class Collator:
             frames.append(frame[:, ::-1] if flipped else frame)
             patch_labels.append(patch_targets(row, self.grid, flipped))
             chosen, loss_weights = self._draw(index, rng, allow_long)
+            keeps.append(any(asks_about_weather(row["questions"][q]["family"]) for q in chosen))
             for question, weight in zip(chosen, loss_weights, strict=True):
                 sequences.append(self._sequence(row["questions"][question], flipped))
                 weights.append(weight)
@@ -125,6 +129,7 @@ class Collator:
             grounding_positions=positions,
             evidence=torch.from_numpy(np.stack(evidence)),
             patch_labels=torch.from_numpy(np.stack(patch_labels)),
+            keeps_weather=torch.tensor(keeps),
         )
 
     def _draw(self, index: int, rng: np.random.Generator, allow_long: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -157,7 +157,7 @@ def pack_split(
                 frames[position] = np.asarray(
                     picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
                 )
-                lines.write(json.dumps({**_plain(labels), "copy": copy}, ensure_ascii=False) + "\n")
+                lines.write(json.dumps({**plain_row(labels), "copy": copy}, ensure_ascii=False) + "\n")
                 position += 1
     frames.flush()
     del frames
@@ -198,7 +198,7 @@ def _load(dataset: str | Path, split: str) -> Any:
     return source
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def plain_row(row: dict[str, Any]) -> dict[str, Any]:
     """A row as JSON: the drivable picture becomes compressed text, everything else is plain already."""
     drivable = row.get("drivable")
     encoded = None

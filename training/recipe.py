@@ -16,6 +16,9 @@ from typing import Any
 
 import yaml
 
+CHANGES = ("jpeg", "rain", "fog", "dusk")
+TRACKERS = ("tensorboard", "wandb", "trackio")
+
 
 class RecipeError(ValueError):
     """A recipe that cannot be used; the message names the key or file and what to change."""
@@ -29,12 +32,14 @@ class ModelSection:
         config: JSON file with the fields of `TrafficVLMConfig`.
         tokenizer: Folder with the tokenizer; None trains one on the questions of the training split.
         init_from: Folder of a checkpoint whose weights are the start; None starts from random weights.
+        init_parts: Parts of that checkpoint that are taken, by name, such as `vision_tower`; empty takes all.
         freeze_vision: Whether the vision encoder keeps its weights.
     """
 
     config: str = "configs/models/small.json"
     tokenizer: str | None = None
     init_from: str | None = None
+    init_parts: list[str] = field(default_factory=list)
     freeze_vision: bool = False
 
 
@@ -53,6 +58,8 @@ class DataSection:
         mirror: Probability that a frame is mirrored, its words with it.
         photometric: Strength of the light, colour, blur and noise changes; 0 switches them off, 1 is the
             usual.
+        changes: Share of the frames by kind of change: `jpeg`, and `rain`, `fog`, `dusk`, which leave frames
+            alone that are asked about weather or light.
         erase: Probability that a small rectangle without evidence is painted over.
         balance: Exponent a of the weight (1 / frequency of the answer in its group) ** a by which questions
             are drawn: 0 keeps the natural mix, 1 draws all answers of a group equally often.
@@ -65,6 +72,8 @@ class DataSection:
         long_every: See `max_row_tokens`.
         limit_frames: Use only so many training frames; None uses all.
         workers: Loader processes.
+        streaming: Read training frames as they come instead of packing them; `dataset` may then be a
+            repository on the Hub. Without copies (`variants`), `frame_balance` and with one loader process.
     """
 
     dataset: str = "data/bdd100k_questions"
@@ -74,6 +83,7 @@ class DataSection:
     max_zoom: float = 0.15
     mirror: float = 0.5
     photometric: float = 1.0
+    changes: dict[str, float] = field(default_factory=dict)
     erase: float = 0.0
     balance: float = 0.75
     family_balance: dict[str, float] = field(default_factory=dict)
@@ -83,13 +93,17 @@ class DataSection:
     long_every: int = 6
     limit_frames: int | None = None
     workers: int = 1
+    streaming: bool = False
 
 
 @dataclass
 class LossSection:
-    """Weights of the parts of the loss.
+    """What is learnt, and the weights of the parts of the loss.
 
     Attributes:
+        objective: `answers`, or `captions`: the encoder's own pre-training, SigLIP's loss over frames and
+            captions made of `data.questions_per_image` questions with their answers. The settings below
+            belong to `answers`.
         label_smoothing: Share of the target probability spread over the vocabulary.
         focal_gamma: Focal exponent on answer tokens (Lin et al. 2017, eq. 4); 0 is plain cross-entropy.
         patch_weight: Weight of the patch loss (binary cross-entropy averaged over labels and patches, hence
@@ -98,6 +112,7 @@ class LossSection:
         grounding_final: Weight of the grounding loss at the end; it moves linearly between the two.
     """
 
+    objective: str = "answers"
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
     patch_weight: float = 30.0
@@ -161,7 +176,8 @@ class RunSection:
         output: Run folder: states, best and last checkpoint, logs, resolved recipe.
         seed: Seed of everything random in the run.
         precision: `no`, `bf16`, `fp16` (autocast), or `bf16_masters` (all of the network in bfloat16,
-            float32 copies for the optimiser): the fastest on CPU.
+            float32 copies for the optimiser). `auto` is bf16 or fp16 on a GPU, and on a CPU the faster of
+            `no` and `bf16_masters` in a short probe; a run that goes on keeps what it began with.
         validate_split: Split for the tables during training; never the validation frames.
         validate_every: Steps between tables; 0 makes one at the end only.
         validate_frames: Frames of that split used during training; None uses all.
@@ -171,11 +187,13 @@ class RunSection:
         trackers: Where the curves go: any of `tensorboard`, `wandb`, `trackio`; a JSONL file is always
             written.
         log_every: Steps between lines in the curves.
+        overlays: Frames drawn with each table, with the question, the answer and where the model looked.
+        push_to_hub: Repository on the Hub (`owner/name`) that every best checkpoint is uploaded to; private.
     """
 
     output: str = "runs/first_light"
     seed: int = 0
-    precision: str = "bf16"
+    precision: str = "auto"
     validate_split: str = "tune"
     validate_every: int = 500
     validate_frames: int | None = 200
@@ -184,6 +202,8 @@ class RunSection:
     metric: str = "balanced_accuracy"
     trackers: list[str] = field(default_factory=list)
     log_every: int = 20
+    overlays: int = 4
+    push_to_hub: str | None = None
 
 
 @dataclass
@@ -199,9 +219,24 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.optim.schedule not in ("cosine", "wsd"):
             raise RecipeError(f"optim.schedule is {self.optim.schedule!r}: use 'cosine' or 'wsd'.")
-        if self.run.precision not in ("no", "bf16", "fp16", "bf16_masters"):
+        for key, chosen, known in (
+            ("run.precision", self.run.precision, ("auto", "no", "bf16", "fp16", "bf16_masters")),
+            ("loss.objective", self.loss.objective, ("answers", "captions")),
+            *(("data.changes", name, CHANGES) for name in self.data.changes),
+            *(("run.trackers", name, TRACKERS) for name in self.run.trackers),
+        ):
+            if chosen not in known:
+                raise RecipeError(f"{key} is {chosen!r}: use {' or '.join(map(repr, known))}.")
+        data = self.data
+        if data.streaming and (data.variants or data.frame_balance or data.workers > 1 or data.limit_frames):
             raise RecipeError(
-                f"run.precision is {self.run.precision!r}: use 'no', 'bf16', 'fp16' or 'bf16_masters'."
+                "data.streaming: frames come in the order of the stream; set data.variants=0, "
+                "data.workers=1, and leave data.frame_balance and data.limit_frames empty."
+            )
+        if self.loss.objective == "captions" and self.optim.micro_batch_size:
+            raise RecipeError(
+                "optim.micro_batch_size: the loss over captions compares all frames of a process with each "
+                "other; leave it empty and make optim.batch_size smaller instead."
             )
         for key, value in (
             ("data.questions_per_image", self.data.questions_per_image),

@@ -68,12 +68,44 @@ def write_record(
         "versions": versions(),
         "split": recipe.run.validate_split,
         "summary": summary,
+        **started_from(recipe),
         "families": table,
     }
     (record / "record.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (record / "table.md").write_text(format_table(table) + "\n", encoding="utf-8")
+    if table:
+        (record / "table.md").write_text(format_table(table) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(short_card(facts, table), encoding="utf-8")
     if (run / "log.jsonl").is_file():
         shutil.copyfile(run / "log.jsonl", record / "log.jsonl")
+
+
+def started_from(recipe: Recipe) -> dict[str, Any]:
+    """What the checkpoint that a run began with says of itself, under `started_from`; empty without one."""
+    if not recipe.model.init_from:
+        return {}
+    folder = Path(recipe.model.init_from)
+    facts: dict[str, Any] = {"folder": folder.as_posix(), "parts": recipe.model.init_parts or "all"}
+    path = folder / "training" / "record.json"
+    if path.is_file():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        facts |= {name: value for name, value in earlier.items() if name != "families"}
+    return {"started_from": facts}
+
+
+def short_card(facts: dict[str, Any], table: list[dict[str, Any]]) -> str:
+    """The card of a run's checkpoint: how it was made, and its table on the tuning slice."""
+    means = ", ".join(f"{name} {value:.3f}" for name, value in facts["summary"].items())
+    return (
+        "---\nlicense: apache-2.0\nlibrary_name: transformers\npipeline_tag: image-text-to-text\n"
+        "tags: [traffic, bdd100k, vision-language-model]\n---\n\n"
+        "# TrafficVLM, a training run's checkpoint\n\n"
+        f"{facts['parameters'] / 1e6:.2f}M parameters after {facts['step']} steps "
+        f"({facts['training_seconds'] / 60:.0f} minutes) on {facts['device']}, seed {facts['seed']}, "
+        f"revision {facts['git_revision'] or 'unknown'}. Recipe, curves and versions are in `training/`.\n\n"
+        f"On the split `{facts['split']}`, which training never saw and settings may have been "
+        f"chosen on: {means}.\n\nNot for driving: the answers are those of a research model.\n"
+        + (f"\n{format_table(table)}\n" if table else "")
+    )
 
 
 def versions() -> dict[str, str]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -20,31 +20,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator, DataLoaderConfiguration, DistributedType
 from accelerate.utils import set_seed
+from huggingface_hub import HfApi
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 from traffic_vlm.evaluation.metrics import format_table
-from traffic_vlm.modeling import TrafficVLMConfig, TrafficVLMForConditionalGeneration
-from traffic_vlm.modeling.grounding import grounding_loss, patch_loss
-from traffic_vlm.processing.bdd100k.families import FAMILIES
-from traffic_vlm.processing.tokenization_traffic_vlm import TrafficVLMTokenizer, train_tokenizer
-from transformers import PreTrainedTokenizerBase
 
 from .augmentation import erase, normalise, photometric
 from .checkpoints import load_state, save_state
-from .collator import PATCH_LABELS, Batch, Collator
-from .losses import answer_loss, answer_tokens, known_patches, rows_with_evidence, scored_positions
+from .collator import Batch, Collator
+from .objectives import OBJECTIVES
 from .optimizer import AveragedWeights, MasterWeights, build_optimizer, rate_scale, set_rate
-from .packing import PackedSplit, is_packed, open_packed, pack_split
+from .packing import open_packed
+from .precision import settle_precision
+from .publishing import HTTPError, first_line, model_publication, publish
 from .recipe import Recipe, RecipeError, dump_recipe
 from .record import write_record
 from .sampling import FrameBatches, QuestionWeights, frame_weights
-from .validation import validate
+from .setup import build_model, pack_recipe, prepare_tokenizer, read_model_config, spell_out
+from .streaming import StreamedSplit, StreamedSteps
+from .watching import draw_examples, gates, memory_gib, rates
+from .weather import change
 
-RARE = 0.03
-"""Assumed share of patches that a label touches: the patch head starts from this answer (Lin et al. 2017,
-section 4.1)."""
+SMOOTHING = 0.98
+"""Decay a step of the loss that is watched for divergence."""
+DIVERGED = 3.0
+"""A smoothed loss this many times above its lowest has diverged; balanced batches vary by far less."""
 
 
 class TrainingError(RuntimeError):
@@ -88,35 +90,43 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
         self.output = Path(recipe.run.output)
-        self.accelerator = Accelerator(
-            mixed_precision="no" if recipe.run.precision == "bf16_masters" else recipe.run.precision,
-            log_with=recipe.run.trackers or None,
-            project_dir=str(self.output),
-            dataloader_config=DataLoaderConfiguration(dispatch_batches=False),
-        )
+        recipe.run.precision = settle_precision(recipe.run.precision, self.output)
+        self.recipe = recipe
+        self.accelerator = make_accelerator(recipe)
         set_seed(recipe.run.seed)
         self.output.mkdir(parents=True, exist_ok=True)
         config = read_model_config(recipe)
         with self.accelerator.main_process_first():
             self.packed = pack_recipe(recipe)
-        self.split = open_packed(self.packed, "train")
-        self.tokenizer = prepare_tokenizer(recipe, self.split, self.output)
+        self.split = (
+            StreamedSplit(self.packed) if recipe.data.streaming else open_packed(self.packed, "train")
+        )
+        with self.accelerator.main_process_first():
+            self.tokenizer = prepare_tokenizer(recipe, self.split, self.output)
         config.text_config.vocab_size = math.ceil(len(self.tokenizer) / 64) * 64
         self.network = build_model(config, recipe)
+        self.objective = OBJECTIVES[recipe.loss.objective](recipe, self.network)
+        self.module = self.objective.module
         self.patches = tuple(config.vision_config.grid_size)
-        self.masters = MasterWeights(self.network) if recipe.run.precision == "bf16_masters" else None
-        self.optimizer = build_optimizer(self.masters or self.network, recipe.optim)
+        self.masters = MasterWeights(self.module) if recipe.run.precision == "bf16_masters" else None
+        self.optimizer = build_optimizer(self.masters or self.module, recipe.optim)
         self.average = (
-            AveragedWeights(self.masters or self.network, recipe.optim.ema) if recipe.optim.ema else None
+            AveragedWeights(self.masters or self.module, recipe.optim.ema) if recipe.optim.ema else None
         )
-        model = torch.compile(self.network) if recipe.optim.compile else self.network
+        model = torch.compile(self.module) if recipe.optim.compile else self.module
         self.model, self.optimizer = self.accelerator.prepare(model, self.optimizer)
         self.accelerator.register_for_checkpointing(*filter(None, (self.average, self.masters)))
         self.batches = self._frame_batches()
         self.total = math.ceil(recipe.optim.epochs * self.batches.num_frames / recipe.optim.batch_size)
-        self.position: dict[str, Any] = {"step": 0, "best": None, "waited": 0, "seconds": 0.0}
+        self.position: dict[str, Any] = {
+            "step": 0,
+            "best": None,
+            "waited": 0,
+            "seconds": 0.0,
+            "smooth": None,
+            "lowest": None,
+        }
         self.stop_requested = False
 
     def _frame_batches(self) -> FrameBatches:
@@ -143,24 +153,29 @@ class Trainer:
             The folder of the exported checkpoint.
 
         Raises:
-            TrainingError: When the loss is not a number; the last good state stays on disk.
+            TrainingError: When the loss is not a number or grows, or when something cannot be written; the
+                last good state stays on disk.
         """
         saved = load_state(self.accelerator, self.output / "states")
         if saved:
-            self.position = saved
+            self.position.update(saved)
             self.accelerator.print(f"resuming at step {saved['step']} of {self.total}")
-        self._start_log()
         before = signal.signal(signal.SIGTERM, self._request_stop)
         try:
+            self._start_log()
             self._loop()
+            if not self.stop_requested:
+                return self._finish()
+        except OSError as error:
+            raise TrainingError(
+                f"{error.filename or self.output}: cannot be written or read ({error.strerror or error}). "
+                f"The states in {self.output / 'states'} are intact: mend that and start the same "
+                "command again."
+            ) from error
         finally:
             signal.signal(signal.SIGTERM, before)
-        if self.stop_requested:
-            self.accelerator.print(
-                f"stopped at step {self.position['step']}; the same command goes on from here"
-            )
-            return self.output
-        return self._finish()
+        self.accelerator.print(f"stopped at step {self.position['step']}; the same command goes on from here")
+        return self.output
 
     def _loop(self) -> None:
         recipe, position = self.recipe, self.position
@@ -210,7 +225,7 @@ class Trainer:
             spell_out(data.family_balance),
             spell_out(data.family_share, divide=True),
         )
-        collator = Collator(
+        collator = self.objective.collator(
             self.split,
             weights,
             self.tokenizer,
@@ -223,9 +238,15 @@ class Trainer:
         )
         world = self.accelerator.num_processes
         micro = optim.micro_batch_size or math.ceil(optim.batch_size / world)
-        stream = StepStream(
-            self.batches, collator, start, self.accelerator.process_index, world, micro, data.long_every
+        rank = self.accelerator.process_index
+        stream: IterableDataset = StepStream(
+            self.batches, collator, start, rank, world, micro, data.long_every
         )
+        if data.streaming:
+            size = tuple(self.network.config.vision_config.image_size)
+            stream = StreamedSteps(
+                data.dataset, collator, size, start, rank, world, optim.batch_size, micro, data.long_every
+            )
         options: dict[str, Any] = {"prefetch_factor": 2} if data.workers else {}
         return DataLoader(
             stream,
@@ -246,90 +267,74 @@ class Trainer:
         set_rate(self.optimizer, optim.learning_rate * rate_scale(self._progress(), optim))
         micro_batches = [batch.to(self.accelerator.device) for batch in micro_batches]
         divisors = self._divisors(micro_batches)
-        parts = torch.zeros(3, device=self.accelerator.device)
+        parts = torch.zeros(len(self.objective.parts), device=self.accelerator.device)
+        weights = parts.new_tensor(self.objective.weights(self._progress()))
         for number, batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1
             with self.accelerator.accumulate() if last else self.accelerator.no_sync(self.model):
-                losses = self._losses(batch, generator) / divisors
+                images = self._images(batch, generator)
+                losses = self.objective.losses(self.model, batch, images) / divisors
                 # Processes average their gradients; the divisors are sums over all of them, so the mean is
                 # undone here.
-                loss = (losses * self._weights(losses)).sum() * self.accelerator.num_processes
+                loss = (losses * weights).sum() * self.accelerator.num_processes
                 self.accelerator.backward(loss)
             parts += losses.detach()
         if self.masters:
             self.masters.take_gradients()
         moved = self.masters.masters.values() if self.masters else self.model.parameters()
         norm = self.accelerator.clip_grad_norm_(list(moved), optim.clip)
-        values = {"answers": parts[0], "patches": parts[1], "grounding": parts[2], "gradient_norm": norm}
-        values = {name: float(value) for name, value in values.items()}
-        if not all(math.isfinite(value) for value in values.values()):
-            broken = ", ".join(name for name, value in values.items() if not math.isfinite(value))
-            raise TrainingError(
-                f"step {step}: {broken} is not a finite number. The last good state is in "
-                f"{self.output / 'states'}; a lower optim.learning_rate or optim.clip helps."
-            )
+        parts = self.accelerator.reduce(parts, "sum")
+        values = {
+            **dict(zip(self.objective.parts, parts.tolist(), strict=True)),
+            "gradient_norm": float(norm),
+        }
+        self._refuse_divergence(values)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.masters:
             self.masters.give_weights()
         if self.average:
-            self.average.update(self.masters or self.network)
+            self.average.update(self.masters or self.module)
         return values
 
-    def _divisors(self, micro_batches: list[Batch]) -> torch.Tensor:
-        """What the three loss sums are divided by, over all micro-batches and processes: `(3,)`."""
-        own = [
-            torch.stack(
-                [
-                    answer_tokens(batch.labels, batch.row_weights),
-                    known_patches(batch.patch_labels).float(),
-                    rows_with_evidence(batch.evidence).float(),
-                ]
+    def _refuse_divergence(self, values: dict[str, float]) -> None:
+        """Raises TrainingError when a loss is no number, or has grown far above its lowest."""
+        position, states = self.position, self.output / "states"
+        where = f"The last good state is in {states}; a lower optim.learning_rate or optim.clip helps."
+        broken = ", ".join(name for name, value in values.items() if not math.isfinite(value))
+        if broken:
+            raise TrainingError(f"step {position['step']}: {broken} is not a finite number. {where}")
+        loss = values[self.objective.parts[0]]
+        smooth = loss if position["smooth"] is None else position["smooth"]
+        position["smooth"] = SMOOTHING * smooth + (1 - SMOOTHING) * loss
+        position["lowest"] = min(position["smooth"], position["lowest"] or math.inf)
+        if position["smooth"] > DIVERGED * position["lowest"] + 0.1:
+            raise TrainingError(
+                f"step {position['step']}: the loss has grown from {position['lowest']:.3f} to "
+                f"{position['smooth']:.3f}. {where}"
             )
-            for batch in micro_batches
-        ]
-        return self.accelerator.reduce(torch.stack(own).sum(0), "sum").clamp(min=1)
 
-    def _losses(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """Sums of answer, patch and grounding loss of a micro-batch, `(3,)`."""
-        data, loss = self.recipe.data, self.recipe.loss
+    def _divisors(self, micro_batches: list[Batch]) -> torch.Tensor:
+        """What the loss sums are divided by, over all micro-batches and processes: `(parts,)`."""
+        own = torch.stack([self.objective.divisors(batch) for batch in micro_batches]).sum(0)
+        return self.accelerator.reduce(own, "sum").clamp(min=1)
+
+    def _images(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        """The frames of a micro-batch, changed and normalised, `(frames, 3, height, width)`."""
+        data = self.recipe.data
         images = photometric(normalise(batch.pixel_values), data.photometric, generator)
-        images = images.to(self.network.dtype)
-        if data.erase:
+        if data.changes:
+            images = change(images, data.changes, batch.keeps_weather, generator)
+        if data.erase and isinstance(batch, Batch):  # a caption has no labels that say where nothing is
             free = ((batch.patch_labels == 1).any(-1) | (batch.patch_labels < 0).any(-1)).logical_not()
             images = erase(images, free.view(-1, *self.patches), data.erase, generator)
-        grounded = self.network.config.grounding_heads
-        output = self.model(
-            input_ids=batch.input_ids,
-            pixel_values=images,
-            grounding_positions=batch.grounding_positions if grounded else None,
-            logits_to_keep=scored_positions(batch.labels),
-            use_cache=False,
-        )
-        answers = answer_loss(
-            output.logits, batch.labels, batch.row_weights, loss.label_smoothing, loss.focal_gamma
-        )
-        patches = grounding = answers.new_zeros(())
-        if output.patch_logits is not None:
-            patches = patch_loss(output.patch_logits.float(), batch.patch_labels) * known_patches(
-                batch.patch_labels
-            )
-        if grounded:
-            grounding = grounding_loss(output.grounding_maps, batch.evidence) * rows_with_evidence(
-                batch.evidence
-            )
-        return torch.stack([answers, patches, grounding])
-
-    def _weights(self, like: torch.Tensor) -> torch.Tensor:
-        loss, progress = self.recipe.loss, self._progress()
-        grounding = loss.grounding_weight + (loss.grounding_final - loss.grounding_weight) * progress
-        return like.new_tensor([1.0, loss.patch_weight, grounding])
+        return images.to(self.network.dtype)
 
     def _validate(self) -> bool:
         """Writes a table, keeps the best checkpoint; True when patience is over."""
         run, position = self.recipe.run, self.position
         table, summary = self.table(run.validate_split, run.validate_frames)
-        self.accelerator.print("\n" + format_table(table))
+        self._show(table, summary)
         self._write({"step": position["step"], "kind": "table", "summary": summary, "families": table})
         score = summary[run.metric]
         self.accelerator.log(
@@ -340,28 +345,46 @@ class Trainer:
             self._export(self.output / "best", table, summary)
         else:
             position["waited"] += 1
+        self._draw_examples()
         return bool(run.patience) and position["waited"] >= run.patience
 
     def table(self, split: str, frames: int | None) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """The table of the averaged weights on a split, see `validation.validate`."""
         packed = open_packed(self.packed, split)
         chosen = list(range(len(packed)))[:frames]
-        self.network.eval()
+        self.module.eval()
         with self._averaged(), self.accelerator.autocast():
-            return validate(
-                self.network, self.tokenizer, packed, chosen, show_progress=self.accelerator.is_main_process
+            return self.objective.table(self.tokenizer, packed, chosen, self.accelerator.is_main_process)
+
+    def _show(self, table: list[dict[str, Any]], summary: dict[str, float]) -> None:
+        means = ", ".join(f"{name} {value:.3f}" for name, value in summary.items())
+        self.accelerator.print(f"\n{format_table(table)}\n{means}" if table else f"\n{means}")
+
+    def _draw_examples(self) -> None:
+        """Writes `overlays/step-N.png`: answers of the averaged weights, and where they looked."""
+        run = self.recipe.run
+        if not (run.overlays and self.accelerator.is_main_process and "answers" in self.objective.parts):
+            return
+        path = self.output / "overlays" / f"step-{self.position['step']:07d}.png"
+        self.network.eval()
+        with torch.no_grad(), self._averaged(), self.accelerator.autocast():
+            draw_examples(
+                self.network, self.tokenizer, open_packed(self.packed, run.validate_split), run.overlays, path
             )
 
     def _averaged(self) -> AbstractContextManager[None]:
-        return self.average.weights(self.network) if self.average else nullcontext()
+        return self.average.weights(self.module) if self.average else nullcontext()
 
     def _finish(self) -> Path:
         table, summary = self.table(self.recipe.run.validate_split, None)
-        self.accelerator.print("\n" + format_table(table))
+        self._show(table, summary)
         self._write({"step": self.position["step"], "kind": "final", "summary": summary, "families": table})
         if self.position["best"] is None or not (self.output / "best").is_dir():
             self._export(self.output / "best", table, summary)
+        else:
+            self._push(self.output / "best")  # what an earlier push did not get through
         self._export(self.output / "last", table, summary)
+        self._draw_examples()
         self.accelerator.end_training()
         return self.output / "last"
 
@@ -378,6 +401,21 @@ class Trainer:
             )
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
+        if folder.name == "best":
+            self._push(folder)
+
+    def _push(self, folder: Path) -> None:
+        """Uploads what the repository lacks of a checkpoint; a failure is said and training goes on."""
+        repo = self.recipe.run.push_to_hub
+        if not repo or not self.accelerator.is_main_process:
+            return
+        try:
+            api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+            print(publish(api, model_publication(repo, folder, folder / "README.md"), public=False, tag=None))
+        except (HTTPError, OSError, ValueError) as error:
+            print(
+                f"warning: {repo}: not uploaded ({first_line(error)}); the next upload sends what is missing"
+            )
 
     def _start_log(self) -> None:
         if self.accelerator.is_main_process:
@@ -389,21 +427,16 @@ class Trainer:
         step, run = self.position["step"], self.recipe.run
         rate = self.recipe.optim.batch_size / values["seconds"]
         bar.update()
-        bar.set_postfix(
-            loss=f"{values['answers']:.3f}", patches=f"{values['patches']:.4f}", rate=f"{rate:.0f}/s"
-        )
+        bar.set_postfix(loss=f"{values[self.objective.parts[0]]:.3f}", rate=f"{rate:.0f}/s")
         if step % run.log_every == 0:
-            gates = [
-                float(p.detach().float().tanh().abs().mean())
-                for n, p in self.network.named_parameters()
-                if "gate" in n.rsplit(".", 1)[-1]
-            ]
             entry = {
                 **values,
-                "rate": self.optimizer.param_groups[-1]["lr"],
+                "rate": self.recipe.optim.learning_rate * rate_scale(self._progress(), self.recipe.optim),
+                **rates(self.optimizer),
                 "frames_per_second": rate,
                 "questions_per_second": rate * self.recipe.data.questions_per_image,
-                "gate": float(np.mean(gates)) if gates else 0.0,
+                **gates(self.network),
+                **memory_gib(),
             }
             self._write(
                 {"step": step, "kind": "step", **{name: round(value, 6) for name, value in entry.items()}}
@@ -419,6 +452,30 @@ class Trainer:
         self.stop_requested = True
 
 
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Accelerate for a recipe.
+
+    Raises:
+        RecipeError: For a precision, tracker or way of launching that is not to be had here.
+    """
+    try:
+        accelerator = Accelerator(
+            mixed_precision="no" if recipe.run.precision == "bf16_masters" else recipe.run.precision,
+            log_with=recipe.run.trackers or None,
+            project_dir=recipe.run.output,
+            dataloader_config=DataLoaderConfiguration(dispatch_batches=False),
+        )
+    except (ValueError, ImportError) as error:
+        raise RecipeError(f"run.precision or run.trackers: {first_line(error)}") from error
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        # The average, the states and the tables work on whole weights.
+        raise RecipeError(
+            f"training does not shard weights ({accelerator.distributed_type.value}): launch with "
+            "configs/launch/ddp.yaml or nodes.yaml; the largest model here takes 1.6 GiB with its optimiser."
+        )
+    return accelerator
+
+
 def _leave_sigterm_to_main(_: int) -> None:
     """A cluster sends SIGTERM to the whole process group; a loader that died of it would take the last save
     along."""
@@ -428,91 +485,6 @@ def _leave_sigterm_to_main(_: int) -> None:
 def hash_of(seed: int, step: int, rank: int) -> int:
     """One number for (seed, step, process), the same on every machine."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
-
-
-def spell_out(setting: dict[str, float], divide: bool = False) -> dict[str, float]:
-    """A setting by group or family name, spelt out by family; a family's own entry wins.
-
-    Args:
-        setting: Values by name.
-        divide: Whether the families of a group share its value instead of each having it.
-
-    Raises:
-        RecipeError: For a name that is neither a family nor a group.
-    """
-    sizes = Counter(family.group for family in FAMILIES.values())
-    unknown = [name for name in setting if name not in sizes and name not in FAMILIES]
-    if unknown:
-        raise RecipeError(
-            f"data: {unknown[0]!r} is neither a family nor a group of families ({', '.join(sorted(sizes))})."
-        )
-    values = {
-        name: setting[family.group] / (sizes[family.group] if divide else 1)
-        for name, family in FAMILIES.items()
-        if family.group in setting
-    }
-    return values | {name: value for name, value in setting.items() if name in FAMILIES}
-
-
-def read_model_config(recipe: Recipe) -> TrafficVLMConfig:
-    """Reads the model's configuration of a recipe, refusing a file that is not one."""
-    path = Path(recipe.model.config)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        config = TrafficVLMConfig(**values)
-    except (OSError, ValueError, TypeError) as error:
-        raise RecipeError(f"{path}: not a model configuration ({str(error).splitlines()[0]}).") from error
-    if recipe.loss.patch_weight:
-        config.num_patch_labels = len(PATCH_LABELS)
-    return config
-
-
-def pack_recipe(recipe: Recipe) -> Path:
-    """Packs the splits of a recipe that are not packed yet.
-
-    Returns:
-        The packed folder: the data set itself where it is one already.
-    """
-    data, splits = recipe.data, ("train", recipe.run.validate_split)
-    if all(is_packed(data.dataset, split) for split in splits):
-        return Path(data.dataset)
-    height, width = read_model_config(recipe).vision_config.image_size
-    name = f"packed-{width}x{height}" + (f"-v{data.variants}" if data.variants else "")
-    folder = Path(data.packed) if data.packed else Path(data.dataset) / name
-    for split in splits:
-        if not is_packed(folder, split):
-            variants = data.variants if split == "train" else 0
-            pack_split(data.dataset, split, folder, (height, width), variants, data.max_zoom, recipe.run.seed)
-    return folder
-
-
-def prepare_tokenizer(recipe: Recipe, split: PackedSplit, output: Path) -> PreTrainedTokenizerBase:
-    """The recipe's tokenizer, or one trained on the training questions and kept in the run's folder."""
-    folder = Path(recipe.model.tokenizer) if recipe.model.tokenizer else output / "tokenizer"
-    if (folder / "tokenizer.json").is_file():
-        return TrafficVLMTokenizer.from_pretrained(folder)
-    if recipe.model.tokenizer:
-        raise RecipeError(f"{folder}: no tokenizer.json here. Leave model.tokenizer empty to train one.")
-    texts = {text for row in split.rows for q in row["questions"] for text in (q["question"], q["answer"])}
-    tokenizer = train_tokenizer(texts)
-    tokenizer.save_pretrained(folder)
-    return tokenizer
-
-
-def build_model(config: TrafficVLMConfig, recipe: Recipe) -> TrafficVLMForConditionalGeneration:
-    """The network with its starting weights."""
-    if recipe.model.init_from:
-        model = TrafficVLMForConditionalGeneration.from_pretrained(
-            recipe.model.init_from, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
-        )
-    else:
-        model = TrafficVLMForConditionalGeneration(config)
-        if config.num_patch_labels:
-            torch.nn.init.constant_(model.patch_head.classifier.bias, math.log(RARE / (1 - RARE)))
-    model.set_attn_implementation(recipe.optim.attention)
-    if recipe.model.freeze_vision:
-        model.model.vision_tower.requires_grad_(False)
-    return model
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ RECIPE = """
 model: {config: configs/models/tiny.json}
 data: {questions_per_image: 6, workers: 0, photometric: 0.0, mirror: 0.0, balance: 0.5}
 optim: {batch_size: 8, epochs: 2, learning_rate: 2.0e-3, ema: 0.9, warmup: 0.1}
-run: {precision: bf16_masters, validate_every: 0, validate_frames: 4, save_every: 100, log_every: 1}
+run: {precision: no, validate_every: 0, validate_frames: 4, save_every: 100, log_every: 1}
 """
 
 

@@ -15,8 +15,9 @@ from traffic_vlm.processing.bdd100k.scene import CATEGORIES
 from traffic_vlm.training.collator import IGNORED, PATCH_LABELS, Collator, box_patches, patch_targets
 from traffic_vlm.training.moving import draw_window, moved_copy, scene_of
 from traffic_vlm.training.packing import DataError, open_packed, pack_split
-from traffic_vlm.training.recipe import RecipeError
-from traffic_vlm.training.trainer import Trainer, pack_recipe, spell_out
+from traffic_vlm.training.recipe import RecipeError, load_recipe
+from traffic_vlm.training.setup import pack_recipe, spell_out
+from traffic_vlm.training.trainer import Trainer, TrainingError
 from traffic_vlm.training.validation import predict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,14 +57,9 @@ def test_micro_batches_give_the_gradient_of_one_batch(make_recipe, micro):
 
 
 def test_training_frames_are_known_by_heart(make_recipe):
-    recipe = make_recipe(
-        "data.limit_frames=12",
-        "optim.batch_size=12",
-        "optim.epochs=160",
-        "optim.ema=0",
-        "data.balance=0",
-        "data.family_share={move_forward: 300, count: 300}",
-    )
+    made = make_recipe()
+    where = [f"data.dataset={made.data.dataset}", f"run.output={made.run.output}", "run.validate_split=val"]
+    recipe = load_recipe("configs/train/overfit.yaml", [*where, "run.precision=no"])
     trainer, values = steps(recipe, 160)
     assert values[-1]["answers"] < 0.1 * values[0]["answers"]
     split = open_packed(trainer.packed, "train")
@@ -86,7 +82,13 @@ def test_training_frames_are_known_by_heart(make_recipe):
 
 
 def test_a_resumed_run_ends_with_the_same_bits(make_recipe):
-    options = ("optim.epochs=1.5", "data.photometric=1", "data.mirror=0.5", "data.erase=0.3")
+    options = (
+        "optim.epochs=1.5",
+        "data.photometric=1",
+        "data.mirror=0.5",
+        "data.erase=0.3",
+        "data.changes={jpeg: 0.5, rain: 0.5, fog: 0.5, dusk: 0.5}",
+    )
     whole = Trainer(make_recipe(*options, output="whole"))
     last = whole.train()
     recipe = make_recipe(*options, "run.save_every=2", output="stopped")
@@ -108,8 +110,8 @@ def test_a_resumed_run_ends_with_the_same_bits(make_recipe):
     first, second = (load_file(folder / "model.safetensors") for folder in (last, resumed))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    for name, weight in whole.masters.state_dict().items():
-        assert torch.equal(weight, again.masters.state_dict()[name])
+    for name, weight in whole.average.state_dict()["average"].items():
+        assert torch.equal(weight, again.average.state_dict()["average"][name])
 
 
 def test_a_half_written_state_is_never_read(make_recipe):
@@ -126,36 +128,38 @@ def test_a_half_written_state_is_never_read(make_recipe):
     )
 
 
-def test_two_processes_follow_the_curve_of_one(make_recipe, tmp_path):
-    options = ("optim.epochs=1", "run.precision=no", "optim.ema=0", "run.validate_frames=1")
-    curves = []
-    for config, name in (("cpu", "one"), ("cpu_two", "two")):
-        recipe = make_recipe(*options, output=name)
-        pack_recipe(recipe)
-        overrides = [*options, f"data.dataset={recipe.data.dataset}", f"run.output={recipe.run.output}"]
-        command = [
-            sys.executable,
-            "-m",
-            "accelerate.commands.launch",
-            "--config_file",
-            f"configs/launch/{config}.yaml",
-        ]
-        command += [
-            "scripts/train.py",
-            "--config",
-            str(tmp_path / "recipe.yaml"),
-            "run.validate_split=val",
-            *overrides,
-        ]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        result = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
-        )
-        assert result.returncode == 0, result.stderr[-2000:]
-        lines = (Path(recipe.run.output) / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        curves.append([entry["answers"] for entry in map(json.loads, lines) if entry["kind"] == "step"])
+def launch(make_recipe, tmp_path, config, output, *options):
+    """Trains through `accelerate launch` and returns what the run logged."""
+    recipe = make_recipe(*options, output=output)
+    pack_recipe(recipe)
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command += ["--config_file", f"configs/launch/{config}.yaml", "scripts/train.py"]
+    command += ["--config", str(tmp_path / "recipe.yaml"), "run.validate_split=val", *options]
+    command += [f"data.dataset={recipe.data.dataset}", f"run.output={recipe.run.output}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return list(map(json.loads, (Path(recipe.run.output) / "log.jsonl").read_text("utf-8").splitlines()))
+
+
+@pytest.mark.parametrize("objective", ["answers", "captions"])
+def test_two_processes_follow_the_curve_of_one(make_recipe, tmp_path, objective):
+    options = ("optim.epochs=1", "optim.ema=0", "run.overlays=0", f"loss.objective={objective}")
+    one, two = (launch(make_recipe, tmp_path, c, c, *options) for c in ("cpu", "cpu_two"))
+    curves = [[entry[objective] for entry in log if entry["kind"] == "step"] for log in (one, two)]
     assert len(curves[0]) >= 4
     np.testing.assert_allclose(curves[0], curves[1], rtol=2e-3)
+    tables = [{row["family"]: row["n"] for row in log[-1]["families"]} for log in (one, two)]
+    assert tables[0] == tables[1]  # each question once, however many processes ask
+    if objective == "answers":
+        assert sum(tables[0].values()) > 50
+
+
+def test_bfloat16_copies_follow_float32(make_recipe):
+    options = ("optim.batch_size=2", "data.questions_per_image=2")
+    _, exact = steps(make_recipe(*options, output="exact"), 3)
+    _, rounded = steps(make_recipe(*options, "run.precision=bf16_masters", output="rounded"), 3)
+    np.testing.assert_allclose([v["answers"] for v in rounded], [v["answers"] for v in exact], rtol=0.05)
 
 
 def test_moved_copies_keep_boxes_on_their_things(questions):
@@ -303,3 +307,118 @@ def test_sigterm_to_the_whole_group_saves_first(make_recipe, tmp_path):
     states = list((Path(recipe.run.output) / "states").iterdir())
     assert len(states) == 1
     assert (states[0] / "position.json").is_file()
+
+
+def test_broken_losses_stop_the_run_and_say_where_the_last_state_is(make_recipe):
+    trainer = Trainer(make_recipe(output="broken"))
+    batches = next(iter(trainer._loader(0)))
+    with torch.no_grad():
+        next(iter(trainer.network.parameters())).fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"is not a finite number\. The last good state is in .*states"):
+        trainer._step(batches)
+    for _ in range(200):
+        trainer._refuse_divergence({"answers": 1.0})
+    trainer.position["smooth"] = 3.2
+    with pytest.raises(TrainingError, match=r"the loss has grown from 1\.000 to 3\."):
+        trainer._refuse_divergence({"answers": 5.0})
+
+
+def test_early_stopping_keeps_the_best(make_recipe, monkeypatch):
+    recipe = make_recipe("optim.epochs=50", "run.validate_every=1", "run.patience=2", output="early")
+    trainer = Trainer(recipe)
+    scores = iter([0.5, 0.7, 0.6, 0.65])
+    monkeypatch.setattr(trainer.objective, "table", lambda *_: ([], {"balanced_accuracy": next(scores, 0.1)}))
+    trainer.train()
+    assert trainer.position["step"] == 4
+    assert trainer.position["best"] == 0.7
+    record = json.loads((trainer.output / "best" / "training" / "record.json").read_text(encoding="utf-8"))
+    assert record["step"] == 2
+
+
+def test_a_run_can_be_watched(make_recipe):
+    recipe = make_recipe("optim.epochs=0.5", "run.trackers=[tensorboard]", "run.overlays=2", output="watched")
+    folder = Trainer(recipe).train()
+    entry = json.loads((folder.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    for name in (
+        "answers",
+        "gradient_norm",
+        "memory_gib",
+        "gate/0",
+        "rate/encoder",
+        "rate/decoder, no decay",
+    ):
+        assert entry[name] > 0
+    assert entry["frames_per_second"] * 6 == pytest.approx(entry["questions_per_second"], rel=1e-3)
+    (picture,) = (folder.parent / "overlays").iterdir()
+    assert Image.open(picture).height > 2 * 96
+    assert list(folder.parent.rglob("events.out.tfevents.*"))
+
+
+def test_a_missing_tracker_is_one_line(make_recipe):
+    with pytest.raises(RecipeError, match=r"run\.trackers is 'tensorbord': use 'tensorboard' or"):
+        make_recipe("run.trackers=[tensorbord]")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+def test_a_full_disk_leaves_the_earlier_state(make_recipe, tmp_path):
+    recipe = make_recipe("optim.epochs=0.5", output="full")
+    Trainer(recipe).train()
+    states = Path(recipe.run.output) / "states"
+    before = {path: path.read_bytes() for path in states.rglob("*") if path.is_file()}
+    size = max(map(len, before.values()))
+    # The system refuses to write files beyond this size, as it refuses any on a full disk.
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size // 2}, {size // 2})); "
+    code += "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", code, "scripts/train.py", "--config", str(tmp_path / "recipe.yaml")]
+    command += [f"data.dataset={recipe.data.dataset}", f"run.output={recipe.run.output}"]
+    command += ["run.validate_split=val", "optim.epochs=1"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 2, result.stderr[-2000:]
+    assert "could not be written" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert {path: path.read_bytes() for path in states.rglob("*") if path.is_file()} == before
+    again = Trainer(make_recipe("optim.epochs=1", output="full"))
+    again.train()
+    assert again.position["step"] == again.total
+
+
+def test_a_run_says_what_it_started_from_and_takes_parts(make_recipe):
+    first = Trainer(make_recipe("optim.epochs=0.25", output="first")).train()
+    options = (f"model.init_from={first.as_posix()}", "optim.epochs=0.25")
+    tokenizer = f"model.tokenizer={(first.parent / 'tokenizer').as_posix()}"
+    second = Trainer(make_recipe(*options, tokenizer, "model.init_parts=[vision_tower]", output="second"))
+    weights = load_file(first / "model.safetensors")
+    for name, weight in second.network.state_dict().items():
+        if "vision_tower" in name:
+            assert torch.equal(weight, weights[name].float())
+    record = json.loads((second.train() / "training" / "record.json").read_text(encoding="utf-8"))
+    earlier = json.loads((first / "training" / "record.json").read_text(encoding="utf-8"))
+    assert record["started_from"]["step"] == earlier["step"]
+    assert record["started_from"]["git_revision"] == earlier["git_revision"]
+    with pytest.raises(RecipeError, match="no part is called 'vision'"):
+        Trainer(make_recipe(*options, tokenizer, "model.init_parts=[vision]", output="third"))
+
+
+def test_streamed_frames_are_each_nodes_own_and_resume_exactly(make_recipe):
+    made = make_recipe("data.streaming=true", "optim.batch_size=4", output="streamed")
+    trainer = Trainer(made)
+    assert not list(Path(made.run.output).rglob("train/frames.npy"))
+    packed = Trainer(make_recipe(output="packed"))
+    assert trainer.batches.num_frames == packed.batches.num_frames
+    numbers = {row["image_id"]: number for number, row in enumerate(packed.split.rows)}
+    shares = []
+    for rank in (0, 1):
+        stream = trainer._loader(0).dataset
+        stream.rank, stream.world, stream.own = rank, 2, 2
+        ids = [sample["image_id"] for sample, _ in zip(stream.samples(), range(12), strict=False)]
+        shares.append(set(ids))
+    assert not shares[0] & shares[1]
+    first = next(iter(trainer._loader(0)))[0]
+    frames = {packed.split.frames[number].tobytes() for number in numbers.values()}
+    assert all(frame.permute(1, 2, 0).numpy().tobytes() in frames for frame in first.pixel_values)
+    whole = [batches[0].pixel_values for batches, _ in zip(trainer._loader(0), range(5), strict=False)]
+    resumed = next(iter(trainer._loader(4)))[0].pixel_values
+    assert torch.equal(whole[4], resumed)
+    assert trainer._step(next(iter(trainer._loader(0))))["answers"] > 0
+    with pytest.raises(RecipeError, match=r"data\.streaming"):
+        make_recipe("data.streaming=true", "data.variants=1")

@@ -1,0 +1,56 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from traffic_vlm.training.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests" / "processing"))
+from loopback_hub import TOKEN, LoopbackHub  # noqa: E402
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    with LoopbackHub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        yield server
+
+
+def dry_run(make_recipe, tmp_path, *options):
+    recipe = make_recipe(*options)
+    command = [sys.executable, "scripts/train.py", "--config", str(tmp_path / "recipe.yaml"), "--dry-run"]
+    command += [f"data.dataset={recipe.data.dataset}", f"run.output={recipe.run.output}", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_every_best_checkpoint_is_uploaded_with_its_card(make_recipe, tmp_path, hub, capsys):
+    options = ("run.push_to_hub=me/run", "optim.epochs=0.5")
+    early = dry_run(make_recipe, tmp_path, *options)
+    assert early.returncode == 2
+    assert "The run has not written a best checkpoint yet" in early.stderr
+    hub.commits_until_failure = 0  # the network breaks down: training goes on
+    best = Trainer(make_recipe(*options)).train().parent / "best"
+    assert "warning: me/run: not uploaded" in capsys.readouterr().out
+    planned = dry_run(make_recipe, tmp_path, *options)
+    assert planned.returncode == 0, planned.stderr
+    hub.commits_until_failure = None
+    Trainer(make_recipe(*options)).train()  # nothing left to train: uploads what is missing
+    files = {name: content for name, (content, _) in hub.repos["model", "me/run"]["files"].items()}
+    assert hub.repos["model", "me/run"]["private"]
+    local = {path.relative_to(best).as_posix() for path in best.rglob("*") if path.is_file()}
+    assert set(files) == {name for name in local if "__pycache__" not in name}
+    lines = [line.split()[2] for line in planned.stdout.splitlines() if "would upload" in line]
+    assert set(lines) == set(files)
+    record = json.loads(files["training/record.json"])
+    assert (
+        f"{record['parameters'] / 1e6:.2f}M parameters after {record['step']} steps"
+        in files["README.md"].decode()
+    )

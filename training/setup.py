@@ -1,0 +1,179 @@
+"""What a run starts from: the model's configuration and weights, the packed frames, the tokenizer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import torch
+from traffic_vlm.modeling import TrafficVLMConfig, TrafficVLMForConditionalGeneration
+from traffic_vlm.processing.bdd100k.families import FAMILIES
+from traffic_vlm.processing.tokenization_traffic_vlm import TrafficVLMTokenizer, train_tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from .collator import PATCH_LABELS
+from .packing import DataError, PackedSplit, is_packed, pack_split
+from .recipe import Recipe, RecipeError
+from .streaming import keep_rows
+
+RARE = 0.03
+"""Assumed share of patches that a label touches: the patch head starts from this answer (Lin et al. 2017,
+section 4.1)."""
+
+
+def spell_out(setting: dict[str, float], divide: bool = False) -> dict[str, float]:
+    """A setting by group or family name, spelt out by family; a family's own entry wins.
+
+    Args:
+        setting: Values by name.
+        divide: Whether the families of a group share its value instead of each having it.
+
+    Raises:
+        RecipeError: For a name that is neither a family nor a group.
+    """
+    sizes = Counter(family.group for family in FAMILIES.values())
+    unknown = [name for name in setting if name not in sizes and name not in FAMILIES]
+    if unknown:
+        raise RecipeError(
+            f"data: {unknown[0]!r} is neither a family nor a group of families ({', '.join(sorted(sizes))})."
+        )
+    values = {
+        name: setting[family.group] / (sizes[family.group] if divide else 1)
+        for name, family in FAMILIES.items()
+        if family.group in setting
+    }
+    return values | {name: value for name, value in setting.items() if name in FAMILIES}
+
+
+def read_model_config(recipe: Recipe) -> TrafficVLMConfig:
+    """Reads the model's configuration of a recipe, refusing a file that is not one."""
+    path = Path(recipe.model.config)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        config = TrafficVLMConfig(**values)
+    except (OSError, ValueError, TypeError) as error:
+        raise RecipeError(f"{path}: not a model configuration ({str(error).splitlines()[0]}).") from error
+    if recipe.loss.patch_weight:
+        config.num_patch_labels = len(PATCH_LABELS)
+    return config
+
+
+def packed_folder(recipe: Recipe) -> Path:
+    """Where the frames of a data set are packed for a recipe."""
+    data = recipe.data
+    height, width = read_model_config(recipe).vision_config.image_size
+    name = f"packed-{width}x{height}" + (f"-v{data.variants}" if data.variants else "")
+    return Path(data.packed) if data.packed else Path(data.dataset) / name
+
+
+def pack_recipe(recipe: Recipe) -> Path:
+    """Packs the splits of a recipe that are not packed yet.
+
+    Returns:
+        The packed folder: the data set itself where it is one already.
+    """
+    data, splits = recipe.data, ("train", recipe.run.validate_split)
+    if data.streaming:
+        return keep_streamed(recipe)
+    if all(is_packed(data.dataset, split) for split in splits):
+        return Path(data.dataset)
+    height, width = read_model_config(recipe).vision_config.image_size
+    folder = packed_folder(recipe)
+    for split in splits:
+        if not is_packed(folder, split):
+            variants = data.variants if split == "train" else 0
+            pack_split(data.dataset, split, folder, (height, width), variants, data.max_zoom, recipe.run.seed)
+    return folder
+
+
+def keep_streamed(recipe: Recipe) -> Path:
+    """Writes the rows of a streamed data set, and packs the frames of the validation split alone.
+
+    Raises:
+        DataError: If the data set cannot be read.
+    """
+    data, split = recipe.data, recipe.run.validate_split
+    folder = Path(data.packed) if data.packed else Path(recipe.run.output) / "rows"
+    try:
+        keep_rows(data.dataset, folder)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{data.dataset}: cannot be streamed ({str(error).splitlines()[0]}).") from error
+    if not is_packed(folder, split):
+        height, width = read_model_config(recipe).vision_config.image_size
+        pack_split(data.dataset, split, folder, (height, width))
+    return folder
+
+
+def packed_frames(recipe: Recipe) -> int | None:
+    """Training frames of a recipe's packed data set, without copies; None where it is not packed yet."""
+    folders = [Path(recipe.data.dataset), packed_folder(recipe)]
+    found = [folder for folder in folders if is_packed(folder, "train")]
+    if not found:
+        return None
+    facts = json.loads((found[0] / "train" / "packed.json").read_text(encoding="utf-8"))
+    return facts["frames"] // (1 + facts["variants"])
+
+
+def prepare_tokenizer(recipe: Recipe, split: PackedSplit, output: Path) -> PreTrainedTokenizerBase:
+    """The recipe's tokenizer, or one trained on the training questions and kept in the run's folder."""
+    folder = Path(recipe.model.tokenizer) if recipe.model.tokenizer else output / "tokenizer"
+    if (folder / "tokenizer.json").is_file():
+        return TrafficVLMTokenizer.from_pretrained(folder)
+    if recipe.model.tokenizer:
+        raise RecipeError(f"{folder}: no tokenizer.json here. Leave model.tokenizer empty to train one.")
+    texts = {text for row in split.rows for q in row["questions"] for text in (q["question"], q["answer"])}
+    tokenizer = train_tokenizer(texts)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def build_model(config: TrafficVLMConfig, recipe: Recipe) -> TrafficVLMForConditionalGeneration:
+    """The network with its starting weights."""
+    start = None
+    if recipe.model.init_from:
+        start = load_start(recipe.model.init_from, config)
+    if start is not None and not recipe.model.init_parts:
+        model = start
+    else:
+        model = TrafficVLMForConditionalGeneration(config)
+        if config.num_patch_labels:
+            torch.nn.init.constant_(model.patch_head.classifier.bias, math.log(RARE / (1 - RARE)))
+        if start is not None:
+            copy_parts(start, model, recipe.model.init_parts)
+    model.set_attn_implementation(recipe.optim.attention)
+    if recipe.model.freeze_vision:
+        model.model.vision_tower.requires_grad_(False)
+    return model
+
+
+def load_start(folder: str, config: TrafficVLMConfig) -> TrafficVLMForConditionalGeneration:
+    """The network with a checkpoint's weights, in float32; what has another shape starts at random.
+
+    Raises:
+        RecipeError: If the folder is no checkpoint.
+    """
+    try:
+        return TrafficVLMForConditionalGeneration.from_pretrained(
+            folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
+        )
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"model.init_from: {folder} is not a checkpoint ({str(error).splitlines()[0]})."
+        ) from error
+
+
+def copy_parts(source: torch.nn.Module, target: torch.nn.Module, parts: list[str]) -> None:
+    """Copies the weights whose names hold one of `parts`.
+
+    Raises:
+        RecipeError: If no weight is named so.
+    """
+    weights = source.state_dict()
+    for part in parts:
+        chosen = {name: value for name, value in weights.items() if part in name.split(".")}
+        if not chosen:
+            known = sorted({name.split(".")[1] for name in weights if name.startswith("model.")})
+            raise RecipeError(f"model.init_parts: no part is called {part!r} ({', '.join(known)}).")
+        target.load_state_dict(chosen, strict=False)
