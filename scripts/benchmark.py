@@ -2,8 +2,8 @@
 
 Examples:
   python scripts/benchmark.py ask
-  python scripts/benchmark.py train --packed packed --config configs/train/first_light.yaml
-  python scripts/benchmark.py train --synthetic 64 data.questions_per_image=1
+  python scripts/benchmark.py train --packed packed --config configs/train/small.yaml --peak-tflops 312
+  python scripts/benchmark.py train --synthetic 64 optim.batch_size=16
   python scripts/benchmark.py images --bdd100k-root BDD100K
   python scripts/benchmark.py questions --bdd100k-root BDD100K --records 80000
   python scripts/benchmark.py render --synthetic 300
@@ -52,38 +52,18 @@ def measure_ask(checkpoint: Path, repeats: int) -> None:
         print(f"{len(questions):3d} question(s) of a frame: {seconds * 1000:.0f} ms (median of {repeats})")
 
 
-def measure_train(config: Path, overrides: list[str], packed: Path | None, frames: int, repeats: int) -> None:
-    """Prints frames and questions a second, the loader's share of the time, and peak memory."""
-    import psutil
+def measure_train(
+    config: Path, overrides: list[str], packed: Path | None, frames: int, repeats: int, peak: float | None
+) -> None:
+    """Prints frames and questions a second, the loader's share of the time, memory, and the utilisation."""
     from traffic_vlm.training.recipe import load_recipe
-    from traffic_vlm.training.trainer import Trainer
+    from traffic_vlm.training.speed import describe_speed
 
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         dataset = packed or make_synthetic(Path(folder), frames)
-        settings = [
-            f"data.dataset={dataset.as_posix()}",
-            f"run.output={Path(folder, 'run').as_posix()}",
-            "run.validate_split=train",
-        ]
-        recipe = load_recipe(config, [*settings, "run.validate_split=train", *overrides])
-        trainer = Trainer(recipe)
-        loader = iter(trainer._loader(0))
-        waits = []
-
-        def step() -> None:
-            start = time.perf_counter()
-            batches = next(loader)
-            waits.append(time.perf_counter() - start)
-            trainer._step(batches)
-            trainer.position["step"] += 1
-
-        seconds = median_seconds(step, repeats)
-        rate = recipe.optim.batch_size / seconds
-        count = recipe.data.questions_per_image
-        print(f"{seconds:.2f} s a step of {recipe.optim.batch_size} frames, {rate:.1f} frames/s")
-        print(f"{rate * count:.0f} questions/s with {count} a frame")
-        print(f"waiting for data: {100 * statistics.median(waits[2:]) / seconds:.1f}% of a step")
-        print(f"resident memory: {psutil.Process().memory_info().rss / 2**30:.2f} GiB")
+        where = [f"data.dataset={dataset.as_posix()}", f"run.output={Path(folder, 'run').as_posix()}"]
+        recipe = load_recipe(config, [*where, "run.validate_split=train", *overrides])
+        print(describe_speed(recipe, repeats, peak))
 
 
 def measure_images(root: Path) -> None:
@@ -117,21 +97,25 @@ def measure_questions(root: Path, number: int) -> None:
         rate = found["records"] / found["seconds"]
         print(
             f"{'with' if masks else 'without'} drivable masks: {found['records']} records,"
-            f" {found['questions']} questions in {found['seconds']:.0f} s ({rate:.0f} records/s),"
+            f" {found['questions']} questions in {found['seconds']:.0f} s ({rate:.0f} records/s;"
+            f" {found['busy']:.0f} s of processor time, {found['busy'] / 2:.0f} s on two free cores),"
             f" at most {found['megabytes']:.0f} MB a process"
         )
 
 
 def measure_render(frames: int) -> None:
     """Prints frames rendered a second by two processes."""
+    from traffic_vlm.processing.bdd100k.speed import busy_seconds
     from traffic_vlm.processing.synthetic.dataset import render_dataset
 
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), busy_seconds()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         render_dataset(Path(folder), frames, workers=2, splits={"train": 1.0})
-    seconds = time.perf_counter() - start
-    rate = frames / seconds
-    print(f"{frames} frames of 512x288 with labels and masks in {seconds:.1f} s: {rate:.1f} frames/s")
+    seconds, busy = time.perf_counter() - start, busy_seconds() - busy
+    print(
+        f"{frames} frames of 512x288 with labels and masks in {seconds:.1f} s: {frames / seconds:.1f}/s;"
+        f" {busy:.1f} s of processor time, {2 * frames / busy:.1f}/s on two free cores"
+    )
 
 
 def make_synthetic(folder: Path, frames: int) -> Path:
@@ -151,12 +135,13 @@ def main() -> int:
     )
     parser.add_argument("what", choices=["ask", "train", "images", "questions", "render"])
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--config", type=Path, default=Path("configs/train/first_light.yaml"))
+    parser.add_argument("--config", type=Path, default=Path("configs/train/small.yaml"))
     parser.add_argument("--packed", type=Path, help="packed data set; otherwise frames are rendered")
     parser.add_argument("--synthetic", type=int, default=64, help="how many frames to render")
     parser.add_argument("--bdd100k-root", type=Path, metavar="R", help="for images and questions")
     parser.add_argument("--records", type=int, default=80_000, help="label records to go through")
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--peak-tflops", type=float, metavar="T", help="the device's peak, for train")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_intermixed_args()
     try:
@@ -177,6 +162,7 @@ def main() -> int:
                 arguments.packed,
                 arguments.synthetic,
                 arguments.repeats,
+                arguments.peak_tflops,
             )
     except (ValueError, OSError) as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
