@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-FOLDERS = ("modeling", "processing", "training", "evaluation", "app")
+FOLDERS = ("modeling", "processing", "training", "evaluation", "deployment", "app")
 
 
 def main() -> int:
