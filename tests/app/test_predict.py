@@ -1,0 +1,162 @@
+"""scripts/predict.py, run as a user does: folders, data sets, videos; interrupted, shared out, under Ray."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+from tiny_checkpoint import ANSWERS, QUESTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "processing"))
+from scripts_loader import load_script  # noqa: E402
+
+ASK = [part for text in QUESTIONS for part in ("--text", text)]
+
+
+@pytest.fixture(scope="module")
+def predict():
+    return load_script("predict")
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory, pictures) -> Path:
+    """Ten pictures in two folders, of which one is broken."""
+    folder = tmp_path_factory.mktemp("frames")
+    for number in range(9):
+        place = folder / ("first" if number < 5 else "second")
+        place.mkdir(exist_ok=True)
+        list(pictures.values())[number % 3].save(place / f"{number}.png")
+    (folder / "first" / "2b.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def rows_of(output: Path) -> list[dict]:
+    table = pyarrow.dataset.dataset(sorted(output.glob("answers-*.parquet"))).to_table()
+    return sorted(table.to_pylist(), key=lambda row: (row["frame"], row["question"]))
+
+
+def run(predict, checkpoint, *arguments) -> int:
+    return predict.main([str(part) for part in ("--checkpoint", checkpoint, *ASK, *arguments)])
+
+
+@pytest.fixture(scope="module")
+def single(predict, checkpoint, frames, tmp_path_factory) -> Path:
+    """The answers of one process in one go."""
+    output = tmp_path_factory.mktemp("single") / "answers"
+    assert run(predict, checkpoint, "--source", frames, "--output", output, "--shard-frames", 4) == 0
+    return output
+
+
+def test_every_frame_is_answered_and_bad_ones_are_listed(single):
+    rows = rows_of(single)
+    assert len(rows) == 9 * 2
+    colors = {0: "red", 1: "green", 2: "blue"}
+    for row in rows:
+        color = colors[int(Path(row["name"]).stem) % 3]
+        assert row["answer"] == ANSWERS[color][QUESTIONS.index(row["question"])]
+        assert 0 < row["confidence"] <= 1
+        assert len(row["evidence"]) == 4
+    with (single / "rejected.csv").open(encoding="utf-8", newline="") as file:
+        (bad,) = csv.DictReader(file)
+    assert bad["name"] == "first/2b.jpg"
+    assert bad["reason"]
+
+
+def test_a_finished_shard_is_not_repeated(predict, checkpoint, frames, single, tmp_path, capsys):
+    output = tmp_path / "answers"
+    output.mkdir()
+    for path in single.iterdir():
+        (output / path.name).write_bytes(path.read_bytes())
+    (output / "answers-00001.parquet").unlink()
+    kept = (output / "answers-00000.parquet").stat().st_mtime_ns
+    arguments = ("--source", frames, "--output", output, "--shard-frames", 4)
+    assert run(predict, checkpoint, *arguments) == 0
+    assert "4 frames answered" in capsys.readouterr().out
+    assert (output / "answers-00000.parquet").stat().st_mtime_ns == kept
+    assert rows_of(output) == rows_of(single)
+    assert run(predict, checkpoint, *arguments, "--every", 2) == 2
+    assert "another job" in capsys.readouterr().err
+
+
+def test_two_processes_and_two_ray_workers_give_the_same_rows(checkpoint, frames, single, tmp_path):
+    common = ["scripts/predict.py", "--checkpoint", str(checkpoint), *ASK, "--source", str(frames)]
+    common += ["--shard-frames", "4", "--output"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    ways = {"accelerate": [*launch, *common, str(tmp_path / "accelerate")]}
+    try:
+        import ray  # noqa: F401
+
+        ways["ray"] = [*common, str(tmp_path / "ray"), "--ray", "2"]
+    except ImportError:
+        pass
+    for name, command in ways.items():
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+        )
+        assert done.returncode == 0, done.stderr
+        assert rows_of(tmp_path / name) == rows_of(single), name
+
+
+def test_a_data_set_is_read_by_split(predict, checkpoint, pictures, tmp_path):
+    import io
+
+    cells = []
+    for picture in pictures.values():
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        cells.append({"bytes": buffer.getvalue(), "path": None})
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    for split in ("train", "val"):
+        table = pa.table({"image_id": [f"{split}-{color}" for color in pictures], "image": cells})
+        pq.write_table(table, tmp_path / "set" / "data" / f"{split}-00000-of-00001.parquet")
+    output = tmp_path / "answers"
+    assert run(predict, checkpoint, "--source", tmp_path / "set", "--split", "val", "--output", output) == 0
+    assert {row["name"] for row in rows_of(output)} == {f"val-{color}" for color in pictures}
+
+
+def test_a_video_is_read_frame_by_frame(predict, checkpoint, tmp_path):
+    av = pytest.importorskip("av", reason="needs the extra [video]")
+    path = tmp_path / "drive.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 176, "yuv420p"
+        for number in range(6):
+            shade = np.full((176, 320, 3), 40 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shade, format="rgb24")))
+        container.mux(stream.encode())
+    output = tmp_path / "answers"
+    assert run(predict, checkpoint, "--source", path, "--every", 2, "--output", output) == 0
+    names = sorted({row["name"] for row in rows_of(output)})
+    assert names == ["drive.mp4@0.000s", "drive.mp4@0.200s", "drive.mp4@0.400s"]
+
+
+def test_bad_requests_are_one_line(predict, checkpoint, frames, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.mp4").write_bytes(b"no video")
+    (tmp_path / "x.txt").write_text("words")
+    for source, complaint in (
+        (tmp_path / "nowhere", "no such file"),
+        (tmp_path / "empty", "no pictures"),
+        (tmp_path / "x.mp4", "cannot be read"),
+        (tmp_path / "x.txt", "neither a picture"),
+    ):
+        assert run(predict, checkpoint, "--source", source, "--output", tmp_path / "out") == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert complaint in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert run(predict, checkpoint, "--source", frames, "--output", tmp_path / "out", "--every", 0) == 2
