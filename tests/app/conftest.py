@@ -1,9 +1,6 @@
 """A tiny checkpoint that has learnt three plain pictures, and a browser where there is one."""
 
-import os
-import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "processing"))
+from serving import serve  # noqa: E402
 from tiny_checkpoint import checkpoint, pictures, pipe  # noqa: E402
 
 __all__ = ["checkpoint", "pictures", "pipe"]
@@ -18,21 +16,6 @@ __all__ = ["checkpoint", "pictures", "pipe"]
 # Without these, Chromium keeps asking for hosts of its maker.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
-
-
-def serve(command, env=None, cwd=ROOT):
-    """Start a server and return its process and the address that it printed."""
-    pytest.importorskip("gradio", reason="needs the extra [app]")
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", cwd=cwd,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **(env or {})},
-    )  # fmt: skip
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-            return process, found.group()
-    raise AssertionError(f"the page was not served: {''.join(said)}")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,25 @@
+"""Start the page as a user does."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def serve(command, env=None, cwd=ROOT):
+    """Start a server and return its process and the address that it printed."""
+    pytest.importorskip("gradio", reason="needs the extra [app]")
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", cwd=cwd,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **(env or {})},
+    )  # fmt: skip
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+            return process, found.group()
+    raise AssertionError(f"the page was not served: {''.join(said)}")
