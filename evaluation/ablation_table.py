@@ -153,15 +153,15 @@ def markdown(rows: Sequence[Mapping[str, Any]], removed: Mapping[str, str], what
         "frames. A change is paired with the full recipe frame by frame; the last column says what its",
         f"interval shows. The intervals do not cover what {others} would do.",
         "",
-        "| taken out | balanced accuracy | change | AUC | change | mass ratio | parameters | minutes | |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| taken out | balanced accuracy | change | AUC | change | mass ratio | parameters | |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cells = [removed[row["name"]]]
         for score in SCORES:
             cells += [_cell(row, score), "" if row["name"] == FULL else _cell(row, f"{score}_change", "+")]
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.1f}"
-        cells += [ratio, f"{row['parameters']:,}", f"{row['minutes']:.1f}", verdict(row)]
+        cells += [ratio, f"{row['parameters']:,}", verdict(row)]
         lines.append("| " + " | ".join(cells) + " |")
     left = [text for name, text in removed.items() if name not in {row["name"] for row in rows}]
     lines += ["", f"Not run: {'; '.join(left)}."] if left else []

@@ -8,15 +8,17 @@ early when only they are shown; and blanking the evidence must cost more than bl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-from .grounding import Boxes, touched
 from .maps import last_tokens
-from .predict import share_out
+from .sharing import share_out
+
+if TYPE_CHECKING:
+    from .grounding import Boxes
 
 STEPS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 BATCH = 16
@@ -254,5 +256,7 @@ def random_maps(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 def patches_of(boxes: Boxes, grid: tuple[int, int]) -> np.ndarray:
     """The map that looks evenly at the evidence and nowhere else: what a perfect pointer would show."""
+    from .grounding import touched  # here, because scores need more libraries than `scripts/ask.py` has
+
     inside = touched(boxes, grid).astype(float)
     return inside / inside.sum()

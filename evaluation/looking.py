@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from . import faithfulness, grounding, maps
 from .metrics import as_table, decide, frame_weights, interval, kinds_of
-from .predict import FRAMES_PER_BLOCK, View, save, share_out
+from .predict import FRAMES_PER_BLOCK, View, save
+from .sharing import share_out
 from .views import group_of
 
 #: Rows for what needs every layer, gradients, or many passes through the encoder.

@@ -19,11 +19,10 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
 from PIL import Image
-from tqdm import tqdm
 
 from .answers import kind_of, read
+from .sharing import share_out
 
 View = Callable[[int], tuple[Image.Image, dict[str, Any]]]
 FRAME_COLUMNS = ("image_id", "split", "source", "weather", "timeofday", "scene")
@@ -317,26 +316,6 @@ def predict(
     column = temperature_column(model)
     table["confidence"] = [values[column] for values in table["confidences"]]
     return table
-
-
-def share_out(work: Callable[[Any], Any], jobs: Sequence[Any], name: str = "") -> list[Any]:
-    """Do jobs on all processes, each once.
-
-    Args:
-        work: does one job; the result does not depend on which process it is done on.
-        jobs: what it is called with.
-        name: shown with the progress; no progress without one.
-
-    Returns:
-        The results in the order of the jobs, the same on every process.
-    """
-    state = PartialState()
-    mine = range(state.process_index, len(jobs), state.num_processes)
-    hidden = not (name and state.is_local_main_process)
-    done = [(i, work(jobs[i])) for i in tqdm(mine, desc=name, unit="block", disable=hidden)]
-    if state.num_processes > 1:
-        done = sorted(gather_object(done), key=lambda pair: pair[0])
-    return [result for _, result in done]
 
 
 def temperature_column(model: Any) -> int:

@@ -32,12 +32,19 @@ def load_frame(image: str | None, scene: int | None) -> Image.Image:
     return render_scene(scene).image
 
 
-def draw(frame: Image.Image, results: list[dict[str, Any]]) -> Image.Image:
-    """Draw one panel a question, below each other (ValueError: the model cannot say where it looked)."""
+def draw(frame: Image.Image, results: list[dict[str, Any]], pipe: Any) -> Image.Image:
+    """Draw one panel a question, each with how faithful its heat is, below each other.
+
+    Raises:
+        ValueError: If the model cannot say where it looked.
+    """
+    from traffic_vlm.evaluation.faithfulness import DecisionProbability, areas, describe
     from traffic_vlm.evaluation.overlay import draw_overlay, stack_panels
 
     if any(result["evidence_map"] is None for result in results):
         raise ValueError("--overlay: this checkpoint has no cross-attention, so there is no heat to draw.")
+    reader = DecisionProbability(pipe.model, pipe.processor)
+    found = [areas(reader, frame, result["question"], result["evidence_map"][None]) for result in results]
     return stack_panels(
         [
             draw_overlay(
@@ -48,8 +55,9 @@ def draw(frame: Image.Image, results: list[dict[str, Any]]) -> Image.Image:
                 result["confidence"],
                 result["abstained"],
                 result["evidence"][0]["box"],
+                note=f"How faithful the heat is: {describe(scores)}.",
             )
-            for result in results
+            for result, (scores,) in zip(results, found, strict=True)
         ]
     )
 
@@ -122,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
         pipe = load_pipeline(arguments.checkpoint)
         results = pipe(image=frame, question=arguments.text, return_maps=arguments.overlay is not None)
         if arguments.overlay is not None:
-            save_whole(draw(frame, results), arguments.overlay)
+            save_whole(draw(frame, results, pipe), arguments.overlay)
     except (ValueError, OSError) as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
         return 2

@@ -1,5 +1,8 @@
 """Grounding on maps whose scores can be worked out by hand, and maps of a real model."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -175,3 +178,15 @@ def test_head_maps_hold_the_evidence_map(tiny, inputs):
         heads[:, 0].mean(1), maps.evidence_maps(model, inputs), atol=1e-5
     )  # first layer's mean
     assert len(g.by_head(pd.DataFrame({"evidence": [[BOX]] * 3}), heads)) == 4
+
+
+def test_a_map_is_weighed_with_what_asking_alone_installs():
+    """`scripts/ask.py --overlay` shows a map's faithfulness in an installation without any extra."""
+    code = (
+        "import sys\n"
+        "for name in ('pandas', 'accelerate', 'sklearn', 'scipy', 'matplotlib', 'datasets', 'evaluate'):\n"
+        "    sys.modules[name] = None\n"
+        "import traffic_vlm.evaluation.faithfulness, traffic_vlm.evaluation.overlay"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
