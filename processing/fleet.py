@@ -198,18 +198,14 @@ class ShardWorker:
         torch.set_num_threads(1)  # Ray gives each worker one processor
         self.job, self.pipe = job, load_pipeline(job.checkpoint)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Answer the shards of a batch `{"shard": (n,)}`; counts frames answered and rejected."""
-        counts = [
-            [sum(part) for part in zip(*answer_shards(self.pipe, self.job, int(shard).__eq__), strict=True)]
-            or [0, 0]
-            for shard in batch["shard"]
-        ]
-        return {"answered": [done for done, _ in counts], "rejected": [bad for _, bad in counts]}
+    def answer(self, shard: int) -> tuple[int, int]:
+        """Answer one shard; returns how many frames were answered, and how many could not be read."""
+        counts = list(answer_shards(self.pipe, self.job, shard.__eq__))
+        return sum(good for good, _ in counts), sum(bad for _, bad in counts)
 
 
 def answer_on_ray(job: Job, workers: int) -> Iterator[tuple[int, int]]:
-    """Answer a job's open shards under Ray Data, each whole on one of `workers` workers.
+    """Answer a job's open shards under Ray, each whole on one of `workers` workers.
 
     Joins the cluster that RAY_ADDRESS names, or starts one on this machine. Source and output must be on
     storage that all nodes see. A worker reads a long video up to its shard: cut long videos into files.
@@ -221,24 +217,18 @@ def answer_on_ray(job: Job, workers: int) -> Iterator[tuple[int, int]]:
         ImportError: Ray is not installed.
     """
     import ray
+    from ray.util import ActorPool
 
     shards = [shard for shard in range(job.shard_of(count_frames(job) - 1) + 1) if job.is_open(shard)]
     if not shards:
         return
     started = not ray.is_initialized()
     if started:
-        ray.init(num_cpus=workers + 1, include_dashboard=False, log_to_driver=False)
+        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     try:
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        work = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=len(shards))
-        done = work.map_batches(
-            ShardWorker,
-            fn_constructor_args=(job,),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=workers),
-        )
-        for row in done.iter_rows():
-            yield int(row["answered"]), int(row["rejected"])
+        worker = ray.remote(num_cpus=1)(ShardWorker)
+        pool = ActorPool([worker.remote(job) for _ in range(workers)])
+        yield from pool.map_unordered(lambda actor, shard: actor.answer.remote(shard), shards)
     finally:
         if started:
             ray.shutdown()

@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th frame (default: 1)")
     parser.add_argument("--shard-frames", type=int, default=64, help="frames a file (default: 64)")
     parser.add_argument("--batch-size", type=int, default=8, help="frames at once (default: 8)")
-    parser.add_argument("--ray", type=int, default=0, metavar="WORKERS", help="answer under Ray Data")
+    parser.add_argument("--ray", type=int, default=0, metavar="WORKERS", help="answer under Ray")
     parser.add_argument("--checkpoint", default=str(DEFAULT_CHECKPOINT), help="default: %(default)s")
     given = parser.parse_args(argv)
     try:
