@@ -51,7 +51,13 @@ def write_record(
     image_processor = TrafficVLMImageProcessor(size={"height": height, "width": width})
     placeholders = model.config.vision_config.num_patches if model.config.uses_prefix else 0
     processor = TrafficVLMProcessor(image_processor, tokenizer, image_seq_length=placeholders)
-    weights = {name: value.detach().to(torch.bfloat16) for name, value in model.state_dict().items()}
+    # Converting copies: what shares its memory with another weight, and is not saved for that, would be.
+    tied = model.all_tied_weights_keys
+    weights = {
+        name: value.detach().to(torch.bfloat16)
+        for name, value in model.state_dict().items()
+        if name not in tied
+    }
     trained_as, model.config.dtype = model.config.dtype, torch.bfloat16
     save_checkpoint(folder, model, processor, state_dict=weights)
     model.config.dtype = trained_as
