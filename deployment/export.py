@@ -104,10 +104,12 @@ def write_onnx(
         try:
             from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
         except ImportError:
-            graph = torch.onnx.export(module, (), kwargs=inputs, dynamic_shapes=axes, dynamo=True).model
+            program: Any = torch.onnx.export(module, (), kwargs=inputs, dynamic_shapes=axes, dynamo=True)
+            graph = program.model
         else:
             config = OnnxConfig(dynamic_shapes=axes)
-            graph = OnnxExporter().export(module, dict(inputs), config=config).program
+            exporter: Any = OnnxExporter()  # declared for whole models; takes parts of them too
+            graph = exporter.export(module, dict(inputs), config=config).program
     for value, name in zip(graph.graph.outputs, output_names(module, inputs), strict=True):
         value.name = name
     onnx_ir.save(graph, path)

@@ -27,7 +27,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.vision_tower = model.model.vision_tower
         self.projector = model.model.projector
-        self.cross_attention = nn.ModuleList([layer.cross_attn for layer in cross_layers(model)])
+        self.cross_attention: Any = nn.ModuleList([layer.cross_attn for layer in cross_layers(model)])
 
     def forward(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
         """`(num_images, 3, height, width)` -> keys and values.
@@ -59,9 +59,9 @@ class Decoder(nn.Module):
         attention_mask: torch.Tensor,
         image_keys: torch.Tensor,
         image_values: torch.Tensor,
-        cache: DynamicCache,
+        cache: Any,
         grounding_positions: torch.Tensor | None = None,
-    ) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+    ) -> tuple[dict[str, torch.Tensor], Any]:
         """Logits of the next token and the lengthened cache; grounding maps, where positions were given."""
         pairs = zip(self.cross_layers, image_keys, image_values, strict=True)
         memory = ImageMemory(num_images=1, keys_values={index: (key, value) for index, key, value in pairs})
@@ -156,7 +156,7 @@ def visible(attention_mask: torch.Tensor, length: int) -> torch.Tensor:
     return seen | (key == query)
 
 
-def cross_layers(model: Any) -> list[nn.Module]:
+def cross_layers(model: Any) -> list[Any]:
     """The decoder layers that look at the frame."""
     return [layer for layer in model.model.language_model.layers if layer.cross_attn is not None]
 
