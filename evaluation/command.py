@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+
 CHECKPOINT, REPORT = Path("checkpoints/traffic-vlm"), Path("evaluation-report")
 
 
@@ -47,6 +50,14 @@ def run_command(
     if said:
         print(said)
     return 0
+
+
+def processes() -> PartialState:
+    """The processes of this run: those of Accelerate or torchrun, on CPU where ACCELERATE_USE_CPU says so.
+
+    To be called before anything else asks for them: the first call decides.
+    """
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -246,7 +246,7 @@ def _smaller(x: np.ndarray, factor: float, back: Image.Resampling) -> np.ndarray
 
 
 def _image(x: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.uint8(np.clip(x, 0, 1) * 255 + 0.5))
+    return Image.fromarray((np.clip(x, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
 def _array(picture: Image.Image) -> np.ndarray:

@@ -18,12 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from . import calibration
 from .alignment import align
 from .asking import predict_views
-from .command import REPORT, add_inputs, new_parser, run_command
+from .command import REPORT, add_inputs, new_parser, processes, run_command
 from .metrics import as_table
 from .predict import DatasetError, load, open_frames, save
 from .scoring import score, write_report
@@ -45,11 +43,12 @@ def evaluate_checkpoint(
     """
     start = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
-    if PartialState().is_main_process:
+    state = processes()
+    if state.is_main_process:
         _clear(output)
-    PartialState().wait_for_everyone()
+    state.wait_for_everyone()
     predict_views(checkpoint, dataset, split, output, most_frames, constrained, mirror)
-    if not PartialState().is_main_process:
+    if not state.is_main_process:
         return None
     averaged = ", averaged over mirrored frames" if mirror else ""
     result = score(output, f"{checkpoint.name} on {split}{averaged}")

@@ -96,7 +96,9 @@ def show_patches(picture: Image.Image, shown: np.ndarray, soft: Image.Image | No
     Returns:
         A new picture.
     """
-    mask = Image.fromarray(np.uint8(shown) * 255).resize(picture.size, Image.Resampling.NEAREST)
+    mask = Image.fromarray(np.asarray(shown).astype(np.uint8) * 255).resize(
+        picture.size, Image.Resampling.NEAREST
+    )
     return Image.composite(picture, soft or _blurred(picture), mask)
 
 

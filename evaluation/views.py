@@ -111,7 +111,12 @@ def forerunner(view: View) -> View:
         decision = family.decide(geometry(Scene(str(row["image_id"]), objects=things)))
         assert isinstance(decision, Fact), "with every colour known the way ahead is decidable"
         text, template = Phraser(random.Random(f"{row['image_id']}/forerunner")).ask(family.phrasings)
-        asked = {"question": text, "answer": decision.answer, "family": "move_forward", "template": template}
+        asked: dict[str, Any] = {
+            "question": text,
+            "answer": decision.answer,
+            "family": "move_forward",
+            "template": template,
+        }
         asked |= {"evidence": [list(box) for box in decision.evidence], "rule": decision.rule}
         return picture, {**row, "questions": [asked]}
 

@@ -22,7 +22,7 @@ VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".ts")
 class Frame(NamedTuple):
     """One frame: its number in the source, its name, and the picture or why there is none."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks a frame
     name: str
     image: Image.Image | None
     problem: str | None = None

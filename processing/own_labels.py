@@ -286,7 +286,7 @@ def build_own(labels: OwnLabels, output: Path, seed: int = 0) -> dict[str, Any]:
     shutil.rmtree(part, ignore_errors=True)
     (part / "data").mkdir(parents=True)
     splits = split_frames(scene.image_id for scene in labels.scenes)
-    shards = Counter()
+    shards: Counter[str] = Counter()
     for split in ("train", "tune", "val"):
         mine = [scene for scene in labels.scenes if splits[scene.image_id] == split]
         rows = list(_rows(mine, split, labels, seed, tally))

@@ -50,10 +50,10 @@ def count_up(parts: Iterable[tuple[int, int]], total: int, show: bool) -> tuple[
 
 def run(job: Job, ray_workers: int) -> str | None:
     """Do the job here, with this process's share of the shards, or under Ray; returns what to print."""
-    from accelerate import PartialState
+    from traffic_vlm.evaluation.command import processes
 
     check_checkpoint(job.checkpoint)
-    state = PartialState()
+    state = processes()
     total = -(-count_frames(job) // job.every)
     if state.is_main_process:
         prepare(job)

@@ -1,7 +1,6 @@
 """scripts/predict.py, run as a user does: folders, data sets, videos; interrupted, shared out, under Ray."""
 
 import csv
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
+from launching import ON_CPU, processes
 from tiny_checkpoint import ANSWERS, QUESTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,12 +91,11 @@ def test_two_workers_give_the_same_rows(checkpoint, frames, single, tmp_path, wa
         pytest.importorskip("ray", reason="needs the extra [ray]")
     script = ["scripts/predict.py", "--checkpoint", str(checkpoint), *ASK, "--source", str(frames)]
     script += ["--shard-frames", "4", "--output", str(tmp_path / "answers")]
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command = [*launch, *script] if way == "accelerate" else [*script, "--ray", "2"]
+    command = [*processes(2), *script] if way == "accelerate" else [sys.executable, *script, "--ray", "2"]
     done = subprocess.run(
-        [sys.executable, *command],
+        command,
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=ON_CPU,
         capture_output=True,
         text=True,
         encoding="utf-8",

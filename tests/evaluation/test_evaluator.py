@@ -1,14 +1,14 @@
 """The whole way from a tiny model to a report, on one process and two, and from disorderly files."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from launching import ON_CPU
+from launching import processes as processes_command
 from traffic_vlm.evaluation import alignment, evaluator, report
 from traffic_vlm.evaluation.metrics import PredictionError
 from traffic_vlm.evaluation.predict import DatasetError, load
@@ -17,20 +17,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def launch(*arguments, processes=1):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-    command += [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = processes_command(processes)
     command += [str(ROOT / "scripts" / "evaluate.py"), *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=ROOT, env=ON_CPU, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from launching import ON_CPU, processes
 from PIL import Image
 from safetensors.torch import load_file
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES
@@ -128,24 +129,32 @@ def test_a_half_written_state_is_never_read(make_recipe):
     )
 
 
-def launch(make_recipe, tmp_path, config, output, *options):
-    """Trains through `accelerate launch` and returns what the run logged."""
+def launch(make_recipe, tmp_path, count, *options):
+    """Trains in `count` processes and returns what the run logged."""
+    output = f"in_{count}"
     recipe = make_recipe(*options, output=output)
     pack_recipe(recipe)
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    command += ["--config_file", f"configs/launch/{config}.yaml", "scripts/train.py"]
+    command = [*processes(count), "scripts/train.py"]
     command += ["--config", str(tmp_path / "recipe.yaml"), "run.validate_split=val", *options]
     command += [f"data.dataset={recipe.data.dataset}", f"run.output={recipe.run.output}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    result = subprocess.run(command, cwd=ROOT, env=ON_CPU, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr[-2000:]
     return list(map(json.loads, (Path(recipe.run.output) / "log.jsonl").read_text("utf-8").splitlines()))
+
+
+def test_two_processes_are_two(tmp_path):
+    (tmp_path / "count.py").write_text(
+        "from accelerate import Accelerator\nprint(Accelerator().num_processes)\n"
+    )
+    command = [*processes(2), str(tmp_path / "count.py")]
+    counted = subprocess.run(command, env=ON_CPU, capture_output=True, text=True, timeout=120)
+    assert counted.stdout.count("2") == 2, counted.stderr[-2000:]
 
 
 @pytest.mark.parametrize("objective", ["answers", "captions"])
 def test_two_processes_follow_the_curve_of_one(make_recipe, tmp_path, objective):
     options = ("optim.epochs=1", "optim.ema=0", "run.overlays=0", f"loss.objective={objective}")
-    one, two = (launch(make_recipe, tmp_path, c, c, *options) for c in ("cpu", "cpu_two"))
+    one, two = (launch(make_recipe, tmp_path, count, *options) for count in (1, 2))
     curves = [[entry[objective] for entry in log if entry["kind"] == "step"] for log in (one, two)]
     assert len(curves[0]) >= 4
     np.testing.assert_allclose(curves[0], curves[1], rtol=2e-3)

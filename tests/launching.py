@@ -1,0 +1,13 @@
+"""How tests start several processes on a CPU, which `accelerate launch` does only for GPUs or through MPI."""
+
+import os
+import sys
+
+ON_CPU = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def processes(count: int) -> list[str]:
+    """The beginning of a command line that runs a script in `count` gloo processes."""
+    if count == 1:
+        return [sys.executable]
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
