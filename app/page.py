@@ -191,7 +191,7 @@ def uploaded(paths: list[str]) -> Iterator[tuple[str, Image.Image | str]]:
             is_video = Path(path).suffix.lower() in VIDEOS
             step = VIDEO_FRAMES_A_LOOK if is_video else 1
             for frame in read_frames(path, lambda index, step=step: index % step == 0):
-                yield frame.name, frame.image or frame.problem or ""
+                yield frame.name, frame.image or (frame.problem or "").replace(path, frame.name)
         except TOLD as error:
             yield Path(path).name, first_line(error).replace(path, Path(path).name)
 
