@@ -38,15 +38,18 @@ def size_of(folder: Path) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Export, quantise and measure what was asked for."""
+    # What can be refused is refused before anything heavy is loaded.
+    if not (options.checkpoint / "config.json").is_file():
+        raise FileNotFoundError(f"{options.checkpoint}: no checkpoint here (config.json is missing).")
+    if options.format == "onnx" and options.dtype != "float32":
+        raise ValueError(
+            f"--dtype {options.dtype}: ONNX Runtime's CPU kernels want float32; use --format torch_export."
+        )
     import torch
     import transformers
     from traffic_vlm.deployment.export import export
 
     transformers.logging.disable_progress_bar()
-    if options.format == "onnx" and options.dtype != "float32":
-        raise ValueError(
-            f"--dtype {options.dtype}: ONNX Runtime's CPU kernels want float32; use --format torch_export."
-        )
     folder = export(options.checkpoint, options.output, options.format, getattr(torch, options.dtype))
     print(f"{folder}: encoder, prefill and decode, {size_of(folder)}")
     if not options.int8:
