@@ -30,6 +30,12 @@ SHOWN = (
     "weather",
     "time_of_day",
 )
+# Column of the report -> the Hub's name of the metric, ours, and the arguments that tell them apart.
+HUB_METRICS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
+    "accuracy": ("accuracy", "accuracy (%)", None),
+    "balanced_accuracy": ("balanced_accuracy", "balanced accuracy (%)", None),
+    "macro_f1": ("f1", "macro-F1 (%)", {"average": "macro"}),
+}
 RATIOS = ("mass ratio", "families")
 MEANS = ("accuracy", "balanced_accuracy", "macro_f1", "gain")
 
@@ -118,13 +124,16 @@ def front_matter(report: Mapping[str, Any]) -> str:
             task_type="visual-question-answering",
             dataset_type="bdd100k-questions",
             dataset_name=f"BDD100K questions: {family}",
+            dataset_config=family,  # results that share name, configuration and split become one on the Hub
             dataset_split="val",
-            metric_type=metric,
+            metric_type=kind,
+            metric_name=f"{family}: {name}",
+            metric_args=arguments,
             metric_value=round(100 * rows[family][metric], 2),
         )
         for family in SHOWN
         if family in rows
-        for metric in ("accuracy", "balanced_accuracy", "macro_f1")
+        for metric, (kind, name, arguments) in HUB_METRICS.items()
         if metric in rows[family]
     ]
     data = ModelCardData(

@@ -1,6 +1,9 @@
 """The numbers of README and model card are those of the report, the checkpoint's code is the repository's."""
 
+import json
 from pathlib import Path
+
+from huggingface_hub import ModelCard
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -16,6 +19,21 @@ def test_numbers_are_those_of_the_report():
     card = render_card(template, report, record)
     assert (ROOT / "model_card.md").read_text(encoding="utf-8") == card
     assert (CHECKPOINT / "README.md").read_text(encoding="utf-8") == card
+
+
+def test_the_hub_reads_one_result_a_family_out_of_the_card():
+    """As the Hub does: what shares data set, configuration and split is one result with several metrics."""
+    report = json.loads((CHECKPOINT / "training" / "report.json").read_text(encoding="utf-8"))
+    rows = {row["family"]: row for row in report["families"]}
+    card = ModelCard.load(ROOT / "model_card.md")
+    families = [result["dataset"]["config"] for result in card.data.to_dict()["model-index"][0]["results"]]
+    assert len(families) == len(set(families)) > 10
+    assert len(card.data.eval_results) == 3 * len(families)
+    columns = {"accuracy": "accuracy", "balanced_accuracy": "balanced_accuracy", "f1": "macro_f1"}
+    for found in card.data.eval_results:
+        assert found.dataset_config in found.metric_name
+        wanted = 100 * rows[found.dataset_config][columns[found.metric_type]]
+        assert abs(found.metric_value - wanted) < 0.01, found
 
 
 def test_checkpoint_is_small_and_safe():
