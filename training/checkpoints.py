@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
 
 class StateError(RuntimeError):
@@ -43,8 +44,8 @@ def save_state(accelerator: Accelerator, folder: Path, position: dict[str, Any],
             part.rename(final)
             for old in complete_states(folder)[:-keep]:
                 shutil.rmtree(old)
-    except (OSError, RuntimeError) as error:
-        # torch's writer raises RuntimeError, safetensors' an error of its own, when the disk is full.
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # On a full disk torch's writer raises RuntimeError, and safetensors' an error of its own.
         if accelerator.is_main_process:
             shutil.rmtree(part, ignore_errors=True)
         raise StateError(
@@ -76,7 +77,7 @@ def load_state(accelerator: Accelerator, folder: Path) -> dict[str, Any] | None:
         return None
     try:
         accelerator.load_state(str(states[-1]))
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise StateError(
             f"{states[-1]}: does not fit this recipe ({reason}). Give another run.output, or delete the "

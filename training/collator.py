@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from traffic_vlm.processing.bdd100k.families import FAMILIES
 from traffic_vlm.processing.bdd100k.mirror import mirror_box, mirror_text
+from traffic_vlm.processing.bdd100k.phrasings import SLIPS, Phraser
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES
 from transformers import PreTrainedTokenizerBase
 
@@ -63,6 +66,8 @@ class Collator:
         max_row_tokens: Rows longer than this wait for a batch with `allow_long`.
         seed: The run's seed.
         placeholders: `<image>` tokens in front of every prompt, as many as patches for prefix fusion.
+        rephrase: Probability that a question is asked in words drawn anew, so that the same frame is not
+            always asked in the same words.
     """
 
     def __init__(
@@ -76,8 +81,10 @@ class Collator:
         max_row_tokens: int,
         seed: int,
         placeholders: int = 0,
+        rephrase: float = 0.0,
     ) -> None:
         self.split, self.weights, self.grid, self.seed = split, weights, grid, seed
+        self.max_row_tokens, self.rephrase = max_row_tokens, rephrase
         self.questions_per_image, self.mirror = questions_per_image, mirror
         self.pad, self.bos, self.eos = tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id
         self.tokenizer = tokenizer
@@ -117,7 +124,8 @@ class Collator:
             chosen, loss_weights = self._draw(index, rng, allow_long)
             keeps.append(any(asks_about_weather(row["questions"][q]["family"]) for q in chosen))
             for question, weight in zip(chosen, loss_weights, strict=True):
-                sequences.append(self._sequence(row["questions"][question], flipped))
+                words = self._words(row["questions"][question], rng, allow_long)
+                sequences.append(self._sequence(words, row["questions"][question]["answer"], flipped))
                 weights.append(weight)
                 evidence.append(evidence_patches(row["questions"][question]["evidence"], self.grid, flipped))
         input_ids, labels, positions = self._pad(sequences)
@@ -136,10 +144,20 @@ class Collator:
         allowed = None if allow_long or not self.short[index].any() else self.short[index]
         return self.weights.draw(int(index), self.questions_per_image, rng, allowed)
 
-    def _sequence(self, question: dict[str, Any], flipped: bool) -> tuple[list[int], list[int]]:
-        words = (question["question"] + "\n", question["answer"])
-        prompt, answer = (self.encode(mirror_text(text) if flipped else text) for text in words)
-        return [*self.start, *prompt], [*answer, self.eos]
+    def _words(self, question: dict[str, Any], rng: np.random.Generator, allow_long: bool) -> str:
+        """The question as it stands in the row, or in other words of its family."""
+        family = FAMILIES.get(question["family"])
+        if not self.rephrase or family is None or rng.random() >= self.rephrase:
+            return question["question"]
+        phraser = Phraser(random.Random(int(rng.integers(2**62))), slips=SLIPS)
+        words, _ = phraser.ask(family.phrasings, family.category, family.side)
+        fits = allow_long or self._length({**question, "question": words}) <= self.max_row_tokens
+        return words if fits else question["question"]
+
+    def _sequence(self, question: str, answer: str, flipped: bool) -> tuple[list[int], list[int]]:
+        texts = (question + "\n", answer)
+        prompt, reply = (self.encode(mirror_text(text) if flipped else text) for text in texts)
+        return [*self.start, *prompt], [*reply, self.eos]
 
     def _pad(
         self, sequences: list[tuple[list[int], list[int]]]

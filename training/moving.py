@@ -16,6 +16,7 @@ from PIL import Image
 from traffic_vlm.processing.bdd100k.decisions import forerunner_class
 from traffic_vlm.processing.bdd100k.families import ask_all
 from traffic_vlm.processing.bdd100k.geometry import HORIZON
+from traffic_vlm.processing.bdd100k.phrasings import SLIPS
 from traffic_vlm.processing.bdd100k.scene import Box, Scene, SceneObject
 
 HORIZON_SHIFT = 0.02
@@ -51,7 +52,7 @@ def moved_copy(
     moved = {**row, "objects": objects, "drivable": drivable}
     if "forerunner" in row:
         moved["forerunner"] = forerunner_class(scene_of(moved))
-    asked = ask_all(scene_of(moved), seed=int(rng.integers(2**31)), slips=0.04)
+    asked = ask_all(scene_of(moved), seed=int(rng.integers(2**31)), slips=SLIPS)
     return picture, {**moved, "questions": [asdict(question) for question in asked.rows]}
 
 

@@ -56,6 +56,8 @@ class DataSection:
             asked anew of the moved scene so that no answer turns false.
         max_zoom: Largest share of width or height that such a copy cuts away, 0 to 0.5.
         mirror: Probability that a frame is mirrored, its words with it.
+        rephrase: Probability that a question is asked in words drawn anew from its family's training
+            phrasings, so that a frame is not always asked in the same words.
         photometric: Strength of the light, colour, blur and noise changes; 0 switches them off, 1 is the
             usual.
         changes: Share of the frames by kind of change: `jpeg`, and `rain`, `fog`, `dusk`, which leave frames
@@ -82,6 +84,7 @@ class DataSection:
     variants: int = 0
     max_zoom: float = 0.15
     mirror: float = 0.5
+    rephrase: float = 0.0
     photometric: float = 1.0
     changes: dict[str, float] = field(default_factory=dict)
     erase: float = 0.0

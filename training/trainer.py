@@ -23,6 +23,7 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedType
 from accelerate.utils import set_seed
 from huggingface_hub import HfApi
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 from traffic_vlm.evaluation.metrics import format_table
@@ -40,7 +41,7 @@ from .record import write_record
 from .sampling import FrameBatches, QuestionWeights, frame_weights
 from .setup import build_model, pack_recipe, prepare_tokenizer, read_model_config, spell_out
 from .streaming import StreamedSplit, StreamedSteps
-from .watching import draw_examples, gates, memory_gib, rates
+from .watching import cut_log, draw_examples, gates, memory_gib, rates
 from .weather import change
 
 SMOOTHING = 0.98
@@ -126,8 +127,10 @@ class Trainer:
             "seconds": 0.0,
             "smooth": None,
             "lowest": None,
+            "table": 0,
         }
-        self.stop_requested = False
+        self.stop_requested = False  # what SIGTERM sets in this process
+        self.stopping = False  # what all processes have agreed on
 
     def _frame_batches(self) -> FrameBatches:
         names = [row["image_id"] for row in self.split.rows]
@@ -158,17 +161,18 @@ class Trainer:
         """
         saved = load_state(self.accelerator, self.output / "states")
         if saved:
-            self.position.update(saved)
+            self.position.update({"table": saved["step"], **saved})
             self.accelerator.print(f"resuming at step {saved['step']} of {self.total}")
         before = signal.signal(signal.SIGTERM, self._request_stop)
         try:
             self._start_log()
             self._loop()
-            if not self.stop_requested:
+            if not self.stopping:
                 return self._finish()
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
+            where, why = getattr(error, "filename", None), getattr(error, "strerror", None)
             raise TrainingError(
-                f"{error.filename or self.output}: cannot be written or read ({error.strerror or error}). "
+                f"{where or self.output}: cannot be written or read ({why or error}). "
                 f"The states in {self.output / 'states'} are intact: mend that and start the same "
                 "command again."
             ) from error
@@ -187,29 +191,46 @@ class Trainer:
             disable=not self.accelerator.is_local_main_process,
         )
         started, before = time.perf_counter(), position["seconds"]
-        while self._progress() < 1 and not self.stop_requested:
+        while not self.stopping:
+            # Before the next step, not after the last: a state saved at this step knows nothing of the table
+            # yet, and a run that goes on from it makes the table again.
+            if self._table_is_due():
+                self._validate()
+            if self._is_over():
+                break
             waiting = time.perf_counter()
             micro_batches = next(loader)
             ready = time.perf_counter()
             losses = self._step(micro_batches)
             position["step"] += 1
             position["seconds"] = before + time.perf_counter() - started
+            self._agree()
             losses["seconds"], losses["wait"] = time.perf_counter() - waiting, ready - waiting
             self._log(losses, bar)
-            if position["step"] % recipe.run.save_every == 0 or self.stop_requested:
+            if position["step"] % recipe.run.save_every == 0 and not self.stopping:
                 save_state(self.accelerator, self.output / "states", position)
-            if (
-                recipe.run.validate_every
-                and position["step"] % recipe.run.validate_every == 0
-                and self._validate()
-            ):
-                self.accelerator.print(
-                    f"no better {recipe.run.metric} for {position['waited']} tables: stopping early"
-                )
-                break
         bar.close()
-        if not self.stop_requested:
-            save_state(self.accelerator, self.output / "states", position)
+        save_state(self.accelerator, self.output / "states", position)
+
+    def _agree(self) -> None:
+        """Gives all processes the clock of the first, and stops all after this step if one was asked to.
+
+        Each has its own clock and hears of a signal at its own time; one that stopped alone would leave the
+        others waiting for ever.
+        """
+        self.stopping = self.stop_requested
+        if self.accelerator.num_processes > 1:
+            own = [self.position["seconds"], float(self.stop_requested)]
+            everyone = self.accelerator.gather(torch.tensor([own], device=self.accelerator.device))
+            self.position["seconds"], self.stopping = float(everyone[0, 0]), bool(everyone[:, 1].any())
+
+    def _table_is_due(self) -> bool:
+        every, step = self.recipe.run.validate_every, self.position["step"]
+        return bool(every) and step % every == 0 and self.position["table"] != step
+
+    def _is_over(self) -> bool:
+        """Whether the run has had its length, or its patience is at an end."""
+        return self._progress() >= 1 or 0 < self.recipe.run.patience <= self.position["waited"]
 
     def _progress(self) -> float:
         """Share of the run that is over: by the clock when the recipe gives minutes, else by steps."""
@@ -235,6 +256,7 @@ class Trainer:
             data.max_row_tokens,
             self.recipe.run.seed,
             math.prod(self.patches) if self.network.config.uses_prefix else 0,
+            data.rephrase,
         )
         world = self.accelerator.num_processes
         micro = optim.micro_batch_size or math.ceil(optim.batch_size / world)
@@ -301,7 +323,9 @@ class Trainer:
         """Raises TrainingError when a loss is no number, or has grown far above its lowest."""
         position, states = self.position, self.output / "states"
         where = f"The last good state is in {states}; a lower optim.learning_rate or optim.clip helps."
-        broken = ", ".join(name for name, value in values.items() if not math.isfinite(value))
+        # In fp16 a gradient may overflow: the scaler leaves such a step out and scales the next one less.
+        overflow = {"gradient_norm"} if self.accelerator.scaler else set()
+        broken = ", ".join(n for n, value in values.items() if not math.isfinite(value) and n not in overflow)
         if broken:
             raise TrainingError(f"step {position['step']}: {broken} is not a finite number. {where}")
         loss = values[self.objective.parts[0]]
@@ -330,8 +354,8 @@ class Trainer:
             images = erase(images, free.view(-1, *self.patches), data.erase, generator)
         return images.to(self.network.dtype)
 
-    def _validate(self) -> bool:
-        """Writes a table, keeps the best checkpoint; True when patience is over."""
+    def _validate(self) -> None:
+        """Writes a table, keeps the best checkpoint."""
         run, position = self.recipe.run, self.position
         table, summary = self.table(run.validate_split, run.validate_frames)
         self._show(table, summary)
@@ -340,13 +364,15 @@ class Trainer:
         self.accelerator.log(
             {f"tune/{name}": value for name, value in summary.items()}, step=position["step"]
         )
+        position["table"] = position["step"]
         if position["best"] is None or score > position["best"]:
             position.update(best=score, waited=0)
             self._export(self.output / "best", table, summary)
         else:
             position["waited"] += 1
         self._draw_examples()
-        return bool(run.patience) and position["waited"] >= run.patience
+        if 0 < run.patience <= position["waited"]:
+            self.accelerator.print(f"no better {run.metric} for {run.patience} tables: stopping early")
 
     def table(self, split: str, frames: int | None) -> tuple[list[dict[str, Any]], dict[str, float]]:
         """The table of the averaged weights on a split, see `validation.validate`."""
@@ -420,6 +446,7 @@ class Trainer:
     def _start_log(self) -> None:
         if self.accelerator.is_main_process:
             (self.output / "recipe.yaml").write_text(dump_recipe(self.recipe), encoding="utf-8")
+            cut_log(self.output / "log.jsonl", self.position["step"], self.position["table"])
         if self.recipe.run.trackers:
             self.accelerator.init_trackers("traffic-vlm")
 
@@ -467,6 +494,11 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         )
     except (ValueError, ImportError) as error:
         raise RecipeError(f"run.precision or run.trackers: {first_line(error)}") from error
+    if recipe.optim.batch_size % accelerator.num_processes:
+        raise RecipeError(
+            f"optim.batch_size is {recipe.optim.batch_size}: make it a multiple of "
+            f"{accelerator.num_processes}, the number of processes, so that each has as many frames."
+        )
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         # The average, the states and the tables work on whole weights.
         raise RecipeError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,29 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .packing import PackedSplit
 from .validation import inputs_of
+
+
+def cut_log(path: Path, step: int, table: int) -> None:
+    """Drops what a killed run logged beyond the state that it goes on from, so that no step is there twice.
+
+    Args:
+        path: The run's `log.jsonl`; may be missing, and its last line broken off.
+        step: Last step whose line stays.
+        table: Step of the last table that stays.
+    """
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if entry["step"] <= {"step": step, "table": table, "final": -1}[entry["kind"]]:
+            kept.append(line)
+    part = path.with_suffix(".part")
+    part.write_text("".join(kept), encoding="utf-8", newline="\n")
+    part.replace(path)
 
 
 def memory_gib() -> dict[str, float]:

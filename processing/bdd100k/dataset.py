@@ -21,12 +21,11 @@ from PIL import Image as PILImage
 from .decisions import forerunner_class
 from .families import ask_all
 from .labels import Problems
+from .phrasings import SLIPS
 from .release import Record, scene
 from .scene import CATEGORIES, Scene
 
 TUNE_PERCENT = 8
-SLIPS = 0.04
-"""Share of the training questions with a typing slip."""
 
 # Lists are written as list literals, which mean the same to datasets 3, 4 and 5.
 BOX = [Value("float32")]

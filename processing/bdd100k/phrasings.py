@@ -8,6 +8,8 @@ Synonyms, lower case, missing question marks and typing slips are added by `Phra
 import random
 from dataclasses import dataclass
 
+SLIPS = 0.04
+"""Share of the training questions with a typing slip."""
 PLURALS = {
     "bus": "buses",
     "person on foot": "people on foot",

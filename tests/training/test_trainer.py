@@ -12,6 +12,7 @@ import torch
 from launching import ON_CPU, processes
 from PIL import Image
 from safetensors.torch import load_file
+from traffic_vlm.processing.bdd100k.phrasings import PRESENCE
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES
 from traffic_vlm.training.collator import IGNORED, PATCH_LABELS, Collator, box_patches, patch_targets
 from traffic_vlm.training.moving import draw_window, moved_copy, scene_of
@@ -230,9 +231,23 @@ def test_mirrored_questions_change_sides(make_recipe):
     trainer = Trainer(make_recipe("data.mirror=1", output="mirror"))
     loader = trainer._loader(0)
     collator: Collator = loader.dataset.collator
-    question = {"question": "Is the left lane clear?", "answer": "Yes, it is clear.", "evidence": []}
-    prompt, _ = collator._sequence(question, flipped=True)
+    prompt, _ = collator._sequence("Is the left lane clear?", "Yes, it is clear.", flipped=True)
     assert trainer.tokenizer.decode(prompt[1:]) == "Is the right lane clear?\n"
+
+
+def test_rephrased_questions_keep_their_meaning_and_never_use_held_out_words(make_recipe):
+    collator: Collator = (
+        Trainer(make_recipe("data.rephrase=1", output="rephrase"))._loader(0).dataset.collator
+    )
+    question = {"question": "Any buses here?", "family": "presence_bus", "answer": "No."}
+    drawn = {collator._words(question, np.random.default_rng(i), allow_long=True).lower() for i in range(300)}
+    assert len(drawn) > 8
+    held_out = {
+        text.format_map({"a x": "a bus", "x": "bus", "xs": "buses"}).lower().rstrip("?.")
+        for text in PRESENCE.heldout
+    }
+    assert not {text.rstrip("?.") for text in drawn} & held_out
+    assert sum("bus" in text for text in drawn) > 0.8 * len(drawn)  # the rest have a typing slip in that word
 
 
 def test_packing_writes_all_or_nothing(questions, tmp_path):
