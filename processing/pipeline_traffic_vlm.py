@@ -288,9 +288,14 @@ def save_checkpoint(folder: str | Path, model: Any, processor: Any, **kwargs: An
     model.save_pretrained(folder, **kwargs)
     processor.save_pretrained(folder)
     custom_object_save(TrafficQuestionAnsweringPipeline, folder)
-    decision = {"labels": {"noul": ["Yes", "No"]}}
+    decision = {"labels": {"noul": _first_tokens(processor.tokenizer, ("Yes", "No"))}}
     (folder / "decision.json").write_text(json.dumps(decision, indent=2) + "\n", encoding="utf-8")
     (folder / "decision_template.jinja").write_text(DECISION_TEMPLATE, encoding="utf-8")
+
+
+def _first_tokens(tokenizer: Any, words: Iterable[str]) -> list[str]:
+    """The token that each word begins with: the "decision" pipeline compares single tokens."""
+    return [tokenizer.decode(tokenizer(word, add_special_tokens=False)["input_ids"][:1]) for word in words]
 
 
 def _log_probs_of(tokens: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_checkpoint import ANSWERS, QUESTIONS
+from traffic_vlm.processing.loading import load_pipeline
+from traffic_vlm.processing.synthetic import render_scene
 from transformers import pipeline
 from transformers.utils import import_utils
+
+SHIPPED = Path(__file__).resolve().parents[2] / "checkpoints" / "traffic-vlm"
 
 
 def decision_pipeline(checkpoint):
@@ -38,6 +42,18 @@ def test_decision_pipeline_gives_the_probability_of_yes(pipe, checkpoint, pictur
             expected = pipe.model(**inputs).logits[0, -1, [yes, no]].softmax(-1)[0].item()
         assert result["noul"] == pytest.approx(expected, abs=1e-4)
         assert (result["noul"] > 0.5) == answer.startswith("Yes")
+
+
+def test_decision_pipeline_decides_with_the_shipped_checkpoint():
+    """Its tokenizer may well cut "Yes" in two, which the tiny one does not."""
+    frame = render_scene(24).image
+    decide = decision_pipeline(SHIPPED)
+    for result in load_pipeline(str(SHIPPED))(
+        image=frame, question=["Is there a traffic light?", "Is there a train?"]
+    ):
+        question = {"type": "noul", "instructions": result["question"]}
+        request = {"state": "img-1", "questions": {"it": question}, "assets": {"img-1": frame}}
+        assert (decide(request)["it"]["noul"] > 0.5) == result["answer"].startswith("Yes")
 
 
 def test_decision_pipeline_reads_control_tokens_as_text(checkpoint, pictures):
