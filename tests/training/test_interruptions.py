@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -144,13 +143,12 @@ def test_tables_and_patience_survive_an_interruption(make_recipe, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
-@pytest.mark.parametrize("share", [0.02, 0.3], ids=["in the weights", "in the optimiser"])
-def test_a_full_disk_is_one_line_wherever_it_strikes(make_recipe, tmp_path, share):
+def test_a_disk_too_full_for_the_weights_leaves_the_earlier_state(make_recipe, tmp_path):
     recipe = make_recipe("optim.epochs=0.5", output="full")
     Trainer(recipe).train()
     states = Path(recipe.run.output) / "states"
     before = {path: path.read_bytes() for path in states.rglob("*") if path.is_file()}
-    limit = int(share * max(map(len, before.values())))
+    limit = max(map(len, before.values())) // 50
     # The system refuses to write files beyond this size, as it refuses any on a full disk.
     code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
     code += "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
