@@ -350,8 +350,10 @@ class Trainer:
         if data.changes:
             images = change(images, data.changes, batch.keeps_weather, generator)
         if data.erase and isinstance(batch, Batch):  # a caption has no labels that say where nothing is
-            free = ((batch.patch_labels == 1).any(-1) | (batch.patch_labels < 0).any(-1)).logical_not()
-            images = erase(images, free.view(-1, *self.patches), data.erase, generator)
+            labelled = ((batch.patch_labels == 1) | (batch.patch_labels < 0)).any(-1)
+            evidence = batch.evidence.view(len(labelled), -1, labelled.shape[1]).any(1)
+            free = (labelled | evidence).logical_not().view(-1, *self.patches)
+            images = erase(images, free, data.erase, generator)
         return images.to(self.network.dtype)
 
     def _validate(self) -> None:
