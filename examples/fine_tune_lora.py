@@ -15,13 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
-from tqdm import trange
-from traffic_vlm.training.augmentation import normalise
-from traffic_vlm.training.collator import Collator
-from traffic_vlm.training.packing import DataError, open_packed, pack_split
-from traffic_vlm.training.sampling import QuestionWeights
+from traffic_vlm.processing.extras import needs
 from transformers import AutoModelForImageTextToText, AutoProcessor
+
+with needs("lora"):
+    from peft import LoraConfig, get_peft_model
+    from tqdm import trange
+    from traffic_vlm.training.augmentation import normalise
+    from traffic_vlm.training.collator import Collator
+    from traffic_vlm.training.packing import DataError, open_packed, pack_split
+    from traffic_vlm.training.sampling import QuestionWeights
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -9,7 +9,10 @@ A finished run is not repeated, an interrupted one goes on where it was.
 
 import sys
 
-from traffic_vlm.evaluation.ablation import main
+from traffic_vlm.processing.extras import needs
+
+with needs("eval"):
+    from traffic_vlm.evaluation.ablation import main
 
 if __name__ == "__main__":
     sys.exit(main(description=__doc__))

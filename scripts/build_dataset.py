@@ -15,12 +15,15 @@ import tempfile
 from pathlib import Path
 
 from huggingface_hub.utils import validate_repo_id
-from tqdm import tqdm
-from traffic_vlm.processing.bdd100k.build import BuildOptions, build
-from traffic_vlm.processing.bdd100k.dataset import PRESETS, Filters
-from traffic_vlm.processing.bdd100k.hub import push
-from traffic_vlm.processing.bdd100k.scene import CATEGORIES, PLACES, TIMES_OF_DAY, WEATHERS
-from traffic_vlm.training.publishing import HTTPError
+from traffic_vlm.processing.extras import needs
+
+with needs("data"):
+    from tqdm import tqdm
+    from traffic_vlm.processing.bdd100k.build import BuildOptions, build
+    from traffic_vlm.processing.bdd100k.dataset import PRESETS, Filters
+    from traffic_vlm.processing.bdd100k.hub import push
+    from traffic_vlm.processing.bdd100k.scene import CATEGORIES, PLACES, TIMES_OF_DAY, WEATHERS
+    from traffic_vlm.training.publishing import HTTPError
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -105,6 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     for split, number in report["frames"].items():
         print(f"{split}: {number} frames, {report['questions'].get(split, 0)} questions")
     print(f"leaking families: {', '.join(report['leaking']) or 'none'}")
+    print(f"of these beyond chance: {', '.join(report['leaking_beyond_chance']) or 'none'}")
     return 0
 
 

@@ -14,7 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from traffic_vlm.processing.own_labels import OwnLabels, build_own, read_coco, read_yolo
+from traffic_vlm.processing.extras import needs
+
+with needs("data"):
+    from traffic_vlm.processing.own_labels import OwnLabels, build_own, read_coco, read_yolo
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -9,7 +9,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from traffic_vlm.processing.bdd100k.explain import caption, explain, find
+from traffic_vlm.processing.extras import needs
+
+with needs("data"):
+    from traffic_vlm.processing.bdd100k.explain import caption, explain, find
 
 
 def main(arguments: list[str] | None = None) -> int:

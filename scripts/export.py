@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from traffic_vlm.processing.extras import needs
+
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "traffic-vlm"
 
 
@@ -45,6 +47,10 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--dtype {options.dtype}: ONNX Runtime's CPU kernels want float32; use --format torch_export."
         )
+    if options.measure is not None:
+        with needs("eval"):
+            from traffic_vlm.evaluation.predict import open_frames
+        open_frames(options.measure, options.split)
     import torch
     import transformers
     from traffic_vlm.deployment.export import export

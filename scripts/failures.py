@@ -6,7 +6,10 @@ Example:
 
 import sys
 
-from traffic_vlm.evaluation.failures import main
+from traffic_vlm.processing.extras import needs
+
+with needs("eval"):
+    from traffic_vlm.evaluation.failures import main
 
 if __name__ == "__main__":
     sys.exit(main(description=__doc__))

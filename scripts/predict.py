@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from traffic_vlm.processing.extras import needs
 from traffic_vlm.processing.fleet import (
     BATTERY,
     REJECTED,
@@ -33,13 +34,16 @@ from traffic_vlm.processing.fleet import (
 )
 from traffic_vlm.processing.loading import check_checkpoint, first_line, load_pipeline
 
+with needs("predict"):
+    import pyarrow  # noqa: F401  # what is written late is missed early
+    from tqdm import tqdm
+    from traffic_vlm.evaluation.command import processes
+
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "traffic-vlm"
 
 
 def count_up(parts: Iterable[tuple[int, int]], total: int, show: bool) -> tuple[int, int]:
     """Add up frames answered and rejected, with a progress bar."""
-    from tqdm import tqdm
-
     answered = rejected = 0
     with tqdm(total=total, unit="frame", disable=not show) as bar:
         for good, bad in parts:
@@ -50,8 +54,6 @@ def count_up(parts: Iterable[tuple[int, int]], total: int, show: bool) -> tuple[
 
 def run(job: Job, ray_workers: int) -> str | None:
     """Do the job here, with this process's share of the shards, or under Ray; returns what to print."""
-    from traffic_vlm.evaluation.command import processes
-
     check_checkpoint(job.checkpoint)
     state = processes()
     total = -(-count_frames(job) // job.every)

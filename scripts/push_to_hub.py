@@ -19,16 +19,19 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 from packaging.requirements import Requirement
-from traffic_vlm.processing.bdd100k.hub import dataset_publication
-from traffic_vlm.training.publishing import (
-    HTTPError,
-    Publication,
-    describe_plan,
-    first_line,
-    folder_files,
-    model_publication,
-    publish,
-)
+from traffic_vlm.processing.extras import needs
+
+with needs("data"):
+    from traffic_vlm.processing.bdd100k.hub import dataset_publication
+    from traffic_vlm.training.publishing import (
+        HTTPError,
+        Publication,
+        describe_plan,
+        first_line,
+        folder_files,
+        model_publication,
+        publish,
+    )
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the demo imports; a Space installs nothing of this repository.

@@ -14,8 +14,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from traffic_vlm.processing.synthetic import render_dataset
-from traffic_vlm.processing.synthetic.contact_sheet import write_contact_sheet
+from traffic_vlm.processing.extras import needs
+
+with needs("render"):
+    from traffic_vlm.processing.synthetic import render_dataset
+    from traffic_vlm.processing.synthetic.contact_sheet import write_contact_sheet
 
 
 def main() -> int:

@@ -7,7 +7,10 @@ Examples:
 
 import sys
 
-from traffic_vlm.evaluation.robustness import main
+from traffic_vlm.processing.extras import needs
+
+with needs("eval"):
+    from traffic_vlm.evaluation.robustness import main
 
 if __name__ == "__main__":
     sys.exit(main(description=__doc__))

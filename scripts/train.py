@@ -17,8 +17,11 @@ import os
 import sys
 from pathlib import Path
 
-from traffic_vlm.training.packing import DataError
-from traffic_vlm.training.recipe import Recipe, RecipeError, dump_recipe, load_recipe
+from traffic_vlm.processing.extras import needs
+
+with needs("train"):
+    from traffic_vlm.training.packing import DataError
+    from traffic_vlm.training.recipe import Recipe, RecipeError, dump_recipe, load_recipe
 
 
 def describe_cost(recipe: Recipe) -> str:
@@ -70,9 +73,10 @@ def main() -> int:
             print(describe_upload(recipe))
             return 0
         # Late, so that --help and a misspelt key do not wait for torch.
-        from traffic_vlm.training.checkpoints import StateError
-        from traffic_vlm.training.setup import pack_recipe
-        from traffic_vlm.training.trainer import Trainer, TrainingError
+        with needs("train"):
+            from traffic_vlm.training.checkpoints import StateError
+            from traffic_vlm.training.setup import pack_recipe
+            from traffic_vlm.training.trainer import Trainer, TrainingError
 
         try:
             print(pack_recipe(recipe) if arguments.pack_only else Trainer(recipe).train())

@@ -9,9 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from traffic_vlm.processing.extras import needs
 from traffic_vlm.processing.tokenization_traffic_vlm import train_tokenizer
+
+with needs("data"):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 def read_texts(dataset: Path, split: str) -> Iterator[str]:

@@ -10,7 +10,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from traffic_vlm.evaluation.card import CardError, fill_readme, read_report, render_card
+from traffic_vlm.processing.extras import needs
+
+with needs("eval"):
+    from traffic_vlm.evaluation.card import CardError, fill_readme, read_report, render_card
 
 ROOT = Path(__file__).resolve().parents[1]
 

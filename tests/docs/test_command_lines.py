@@ -45,6 +45,14 @@ def test_help_shows_the_examples():
     run([sys.executable, "-c", ALL_HELP, *map(str, SCRIPTS)])
 
 
+@pytest.mark.slow
+def test_what_an_extra_brings_is_named_where_it_is_missing():
+    """As after `make ask`, which installs little: one line and no traceback, from every script."""
+    program = ROOT / "tests" / "docs" / "without_extras.py"
+    refused = run([sys.executable, str(program), *map(str, SCRIPTS), "visualization/attention_viz.py"])
+    assert int(refused) > 10
+
+
 @pytest.mark.skipif(os.name == "nt", reason="head is a Unix command")
 def test_reader_that_leaves_is_no_error():
     script = str(ROOT / "scripts" / "ask.py")
