@@ -297,7 +297,7 @@ def build_own(labels: OwnLabels, output: Path, seed: int = 0) -> dict[str, Any]:
     tally.add(Tally(problems=labels.problems.counts, rejected=labels.problems.rejected))
     if not tally.frames:
         shutil.rmtree(part)
-        raise BadLabels(f"no usable frame: {dict(sorted(tally.problems.items()))}")
+        raise BadLabels(f"no usable frame: {tally.complaints()}")
     report = finish(part, tally, shards, BuildOptions(seed=seed, source="own", splits=tuple(shards)))
     part.replace(output)
     return report

@@ -138,7 +138,7 @@ def _write(
             progress(len(job.records))
     tally.add(Tally(problems=problems.counts, rejected=problems.rejected))
     if not tally.frames:
-        raise ValueError(f"no usable frame in {root}: {dict(sorted(tally.problems.items()))}")
+        raise ValueError(f"no usable frame in {root}: {tally.complaints()}")
     return finish(part, tally, shards, options)
 
 
@@ -228,7 +228,7 @@ def finish(part: Path, tally: Tally, shards: Counter, options: BuildOptions) -> 
         "problems": dict(sorted(tally.problems.items())),
     }
     proof = statistics(part, tally)
-    report["leaking"] = proof["leaking"]
+    report |= {name: proof[name] for name in ("leaking", "leaking_beyond_chance")}
     _write_json(part / "report.json", report)
     _write_json(part / "statistics.json", proof)
     (part / "README.md").write_text(card(part, report, proof), encoding="utf-8")

@@ -122,6 +122,10 @@ class Tally:
             getattr(self, name).update(getattr(other, name))
         self.rejected.extend(other.rejected)
 
+    def complaints(self) -> str:
+        """What was wrong, in one line: "4 filtered out, 1 skipped frame: no picture"."""
+        return ", ".join(f"{number} {kind}" for kind, number in sorted(self.problems.items())) or "no record"
+
 
 def tune_split(image_id: str) -> bool:
     """Whether a training frame is kept out of training, for tuning: a fixed 8% by the hash of its name."""
@@ -148,12 +152,13 @@ def frame_row(
         filters: Which frames to keep.
         tally: Where everything is counted.
     """
-    problems = Problems(tally.problems, tally.rejected)
+    # "paraphrase" reads the frames of "val" once more: what is wrong with them is counted already.
+    problems = Problems() if target == "paraphrase" else Problems(tally.problems, tally.rejected)
     found = scene(record, problems, source)
     if found is None:
         return None
     if not filters.keep(found):
-        tally.problems["filtered out"] += 1
+        problems.counts["filtered out"] += 1
         return None
     encoded = read_picture(record.image, problems)
     if encoded is None:

@@ -44,6 +44,8 @@ def _entries(file: TextIO, path: Path) -> Iterator[Any]:
             return
         try:
             entry, after = decoder.raw_decode(text, place)
+        except RecursionError:
+            raise BadLabels(f"{path} is not usable JSON: entry {count + 1} is nested too deep") from None
         except json.JSONDecodeError as error:
             # Either the window ends inside the entry, or the entry is broken; more text tells which.
             if ended or len(text) - place > LONGEST_RECORD:

@@ -96,9 +96,9 @@ def frame_size(record: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def scene_objects(
-    labels: list[Any], width: float, height: float, name: str, problems: Problems
-) -> tuple[SceneObject, ...]:
-    """The usable boxes of a frame.
+    labels: Any, width: float, height: float, name: str, problems: Problems
+) -> tuple[SceneObject, ...] | None:
+    """The usable boxes of a frame; `None` when it has no list of labels, so that nothing is known.
 
     Args:
         labels: Entries with `category`, `box2d` and perhaps `attributes`; entries without a box are
@@ -108,6 +108,10 @@ def scene_objects(
         name: The frame's name, for the report.
         problems: Where repairs and drops are counted.
     """
+    if not isinstance(labels, list):
+        if labels is not None:
+            problems.dropped("labels are not a list", name)
+        return None
     objects = []
     for label in labels:
         if not isinstance(label, Mapping):

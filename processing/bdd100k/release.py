@@ -143,7 +143,7 @@ def _from_folder(folder: Path, problems: Problems) -> Iterator[tuple[Any, str]]:
     for path in sorted(folder.glob("*.json")):
         try:
             data = json.loads(path.read_bytes().decode("utf-8-sig"))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RecursionError) as error:
             what = (
                 "label file is not UTF-8"
                 if isinstance(error, UnicodeDecodeError)

@@ -49,7 +49,7 @@ def scene(record: Mapping[str, Any], problems: Problems) -> Scene:
     return Scene(
         image_id=Path(name).stem,
         **attributes(record),
-        objects=scene_objects(labels, width, height, name, problems) if isinstance(labels, list) else None,
+        objects=scene_objects(labels, width, height, name, problems),
         drivable=polygons.rasterise(areas, width, height, name, problems) if areas else None,
         lanes=lanes if markings else None,
         width=int(width),

@@ -54,7 +54,7 @@ def scene(record: Mapping[str, Any], problems: Problems, mask: Path | None = Non
     return Scene(
         image_id=Path(name).stem,
         **attributes(record),
-        objects=scene_objects(labels, width, height, name, problems) if isinstance(labels, list) else None,
+        objects=scene_objects(labels, width, height, name, problems),
         drivable=drivable,
         lanes=lanes if isinstance(lanes, tuple) else None,
         width=int(width),

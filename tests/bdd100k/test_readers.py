@@ -99,13 +99,17 @@ def test_missing_and_undefined_values_are_unknown(tmp_path):
         {"name": "b.jpg", "labels": []},
         {"name": "c.jpg", "labels": [files.box("traffic light", 0, 0, 9, 9, trafficLightColor="NA")]},
         {"name": "d.jpg", "labels": None, "attributes": None},
+        {"name": "e.jpg", "labels": {"category": "car"}, "attributes": ["clear"]},
     ]
     files.write_2020(tmp_path, "train", frames)
-    a, b, c, d = read_scenes(tmp_path, "train")
+    problems = Problems()
+    a, b, c, d, e = read_scenes(tmp_path, "train", problems)
     assert (a.weather, a.timeofday, a.scene, a.objects) == (None, None, None, None)
     assert b.objects == ()
     assert c.objects[0].light is None
     assert d.objects is None
+    assert (e.objects, e.weather) == (None, None)
+    assert problems.counts == {"dropped label: labels are not a list": 1}
 
 
 @pytest.mark.parametrize(
@@ -169,6 +173,7 @@ def test_bad_per_image_files_are_skipped(tmp_path):
     (folder / "b.json").write_bytes(b"")
     (folder / "c.json").write_bytes(b'{"name": "\xff"}')
     (folder / "d.json").write_text("[]", encoding="utf-8")
+    (folder / "e.json").write_text("[" * 5000, encoding="utf-8")
     problems = Problems()
     assert [found.image_id for found in read_scenes(tmp_path, "train", problems)] == ["a"]
     assert sorted(problems.counts) == [
@@ -178,7 +183,9 @@ def test_bad_per_image_files_are_skipped(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "[{", '[{"name": "a.jpg"}, {"na', '{"config": {}}'])
+@pytest.mark.parametrize(
+    "text", ["", "nonsense", "[{", '[{"name": "a.jpg"}, {"na', '{"config": {}}', "[" * 5000 + "]" * 5000]
+)
 def test_a_file_that_is_not_a_list_of_frames_says_so_with_its_name(tmp_path, text):
     path = tmp_path / "labels.json"
     path.write_text(text, encoding="utf-8")
