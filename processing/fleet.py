@@ -68,8 +68,10 @@ class Job:
 
 
 def prepare(job: Job) -> None:
-    """Make the output folder, and refuse one that holds the answers of another job (ValueError)."""
+    """Make the output folder; ValueError if it holds other answers, or lies among the frames."""
     folder = Path(job.output)
+    if Path(job.source) in (folder, *folder.parents):
+        raise ValueError(f"{folder}: lies inside the source, which is read again; name another --output.")
     folder.mkdir(parents=True, exist_ok=True)
     ours = {name: value for name, value in asdict(job).items() if name not in ("output",)}
     record = folder / "job.json"

@@ -54,6 +54,8 @@ def read_frames(
         tables = sorted(path.rglob(f"{split}-*.parquet" if split else "*.parquet"))
         if tables:
             return _from_parquet(tables, wanted)
+        if split:
+            raise FileNotFoundError(f"{path}: no data set with a split {split!r} in it.")
         pictures = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
         if not pictures:
             raise FileNotFoundError(f"{path}: no pictures and no Parquet files in it.")

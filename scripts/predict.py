@@ -1,13 +1,15 @@
 """Ask a battery of questions about every frame of a folder, a data set or a video; the answers are Parquet.
 
 An interrupted run goes on where it stopped: start the same command again. Frames that cannot be read are
-listed in rejected.csv. Several processes: start it with accelerate, or under Ray with --ray.
+listed in rejected.csv. Several processes: one a GPU with accelerate, several on the CPU with torchrun, or
+on one machine and more under Ray.
 
 Examples:
     python scripts/predict.py --source frames/ --output answers
     python scripts/predict.py --source drive.mp4 --every 15 --text "Can I move forward?" --output answers
     python scripts/predict.py --source data/bdd100k_questions --split val --output answers
-    accelerate launch --num_processes 2 scripts/predict.py --source frames/ --output answers
+    accelerate launch --multi_gpu --num_processes 2 scripts/predict.py --source frames/ --output answers
+    torchrun --nproc_per_node 2 scripts/predict.py --source frames/ --output answers
     python scripts/predict.py --source frames/ --output answers --ray 2
 
 Read them: datasets.load_dataset("parquet", data_files="answers/*.parquet"), or pandas.read_parquet(FILE).
@@ -16,11 +18,13 @@ Read them: datasets.load_dataset("parquet", data_files="answers/*.parquet"), or 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from traffic_vlm.processing.extras import needs
 from traffic_vlm.processing.fleet import (
     BATTERY,
@@ -55,6 +59,9 @@ def count_up(parts: Iterable[tuple[int, int]], total: int, show: bool) -> tuple[
 def run(job: Job, ray_workers: int) -> str | None:
     """Do the job here, with this process's share of the shards, or under Ray; returns what to print."""
     check_checkpoint(job.checkpoint)
+    if not torch.accelerator.is_available():
+        # Otherwise each of several processes on a CPU takes itself for the only one.
+        os.environ["ACCELERATE_USE_CPU"] = "true"
     state = processes()
     total = -(-count_frames(job) // job.every)
     if state.is_main_process:

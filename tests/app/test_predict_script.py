@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
+import torch
 from launching import ON_CPU, processes
 from tiny_checkpoint import ANSWERS, QUESTIONS
 
@@ -85,22 +86,25 @@ def test_a_finished_shard_is_not_repeated(predict, checkpoint, frames, single, t
     assert "another job" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("way", ["accelerate", "ray"])
+@pytest.mark.parametrize("way", ["torchrun", "ray"])
 def test_two_workers_give_the_same_rows(checkpoint, frames, single, tmp_path, way):
     if way == "ray":
         pytest.importorskip("ray", reason="needs the extra [ray]")
     script = ["scripts/predict.py", "--checkpoint", str(checkpoint), *ASK, "--source", str(frames)]
     script += ["--shard-frames", "4", "--output", str(tmp_path / "answers")]
-    command = [*processes(2), *script] if way == "accelerate" else [sys.executable, *script, "--ray", "2"]
+    command = [*processes(2), *script] if way == "torchrun" else [sys.executable, *script, "--ray", "2"]
+    environment = dict(ON_CPU)
+    if not torch.accelerator.is_available():
+        del environment["ACCELERATE_USE_CPU"]  # as a user starts it
     done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=ON_CPU,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr
+    if way == "torchrun":
+        assert done.stdout.count("answers in") == 1
+        assert "this process answered 5 frames" in done.stdout, (
+            "shards 0 and 2 of three: the rest is the other's"
+        )
     assert rows_of(tmp_path / "answers") == rows_of(single)
 
 
@@ -152,5 +156,10 @@ def test_bad_requests_are_one_line(predict, checkpoint, frames, tmp_path, capsys
         assert error.startswith("error: ")
         assert complaint in error
         assert error.count("\n") == 1
+    assert run(predict, checkpoint, "--source", frames, "--split", "val", "--output", tmp_path / "out") == 2
+    assert "no data set with a split 'val'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    assert run(predict, checkpoint, "--source", frames, "--output", frames / "out") == 2
+    assert "inside the source" in capsys.readouterr().err
+    assert not (frames / "out").exists()
     assert run(predict, checkpoint, "--source", frames, "--output", tmp_path / "out", "--every", 0) == 2
