@@ -107,6 +107,9 @@ def _stem_parameters(config: TrafficVLMConfig) -> int:
         return (vision.num_channels * vision.patch_size**2 + 1) * vision.hidden_size
     channels = [vision.num_channels, *vision.stem_channels]
     convolutions = sum(9 * a * b + 2 * b for a, b in pairwise(channels))
+    convolutions += sum(
+        n * (9 * c * c + 2 * c) for n, c in zip(vision.stem_depths, vision.stem_channels, strict=True)
+    )
     return convolutions + (channels[-1] + 1) * vision.hidden_size
 
 
@@ -129,8 +132,10 @@ def encoder_flops(config: TrafficVLMConfig) -> float:
     else:
         channels = [vision.num_channels, *vision.stem_channels]
         stem = channels[-1] * width * patches + sum(
-            9 * a * b * height * breadth // 4**level
-            for level, (a, b) in enumerate(pairwise(channels), start=1)
+            9 * (a + n * b) * b * height * breadth // 4**level
+            for level, (a, b, n) in enumerate(
+                zip(channels, vision.stem_channels, vision.stem_depths, strict=False), start=1
+            )
         )
     layer = patches * (4 * width * width + 2 * width * vision.intermediate_size) + 2 * patches**2 * width
     fusion = patches * width * text.hidden_size
@@ -166,7 +171,10 @@ def activations(config: TrafficVLMConfig, rows: int, length: int, eager: bool) -
         kept += vision.num_channels * height * breadth
         if vision.stem == "conv":
             kept += sum(
-                3 * c * height * breadth / 4**level for level, c in enumerate(vision.stem_channels, start=1)
+                3 * c * (1 + n) * height * breadth / 4**level
+                for level, (c, n) in enumerate(
+                    zip(vision.stem_channels, vision.stem_depths, strict=True), start=1
+                )
             )
         maps = vision.num_attention_heads * patches if eager else 0
         kept += vision.num_hidden_layers * patches * (8 * width + 2 * vision.intermediate_size + maps)

@@ -149,19 +149,27 @@ def build_model(config: TrafficVLMConfig, recipe: Recipe) -> TrafficVLMForCondit
 
 
 def load_start(folder: str, config: TrafficVLMConfig) -> TrafficVLMForConditionalGeneration:
-    """The network with a checkpoint's weights, in float32; what has another shape starts at random.
+    """The network with a checkpoint's weights, in float32; what has another shape starts at random, but for
+    positions, which are interpolated to the size of the images.
 
     Raises:
         RecipeError: If the folder is no checkpoint.
     """
     try:
-        return TrafficVLMForConditionalGeneration.from_pretrained(
+        model = TrafficVLMForConditionalGeneration.from_pretrained(
             folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
         )
+        before = TrafficVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"model.init_from: {folder} is not a checkpoint ({str(error).splitlines()[0]})."
         ) from error
+    if config.uses_vision and before.config.uses_vision:
+        old, new = before.model.vision_tower.embeddings, model.model.vision_tower.embeddings
+        if old.position_embedding.shape[1] == new.position_embedding.shape[1]:
+            with torch.no_grad():
+                new.position_embedding.copy_(old.positions(*new.grid_size))
+    return model
 
 
 def copy_parts(source: torch.nn.Module, target: torch.nn.Module, parts: list[str]) -> None:
