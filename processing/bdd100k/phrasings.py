@@ -1,4 +1,4 @@
-"""How each question is asked: at least eight phrasings to train on and two that training never sees.
+"""How each question is asked: at least eight phrasings to train on and at least two that training never sees.
 
 `{x}` is a category, `{xs}` its plural, `{a x}` the category with its article, `{side}` left or right.
 Synonyms, lower case, missing question marks and typing slips are added by `Phraser`, never to the words
@@ -141,7 +141,11 @@ PRESENCE = _p(
     "Do I have {a x} around me?",
     "I wonder whether there is {a x}.",
     "Look for {a x}: is there one?",
-    heldout=("Have you spotted {a x}?", "Are any {xs} to be seen?"),
+    heldout=(
+        "Can you spot {a x} anywhere in this shot?",
+        "Does the camera pick up any {xs}?",
+        "I'm wondering whether there's at least one {x} in view here.",
+    ),
 )
 ABSENCE = _p(
     "Is the scene free of {xs}?",
@@ -164,7 +168,11 @@ ABSENCE = _p(
     "So there is no {x}, right?",
     "There are no {xs}, are there?",
     "No {xs} around?",
-    heldout=("Is it correct that no {x} is visible?", "Is this a scene without {xs}?"),
+    heldout=(
+        "Is the scene completely free of {xs}?",
+        "Am I correct that not a single {x} shows up in this frame?",
+        "Would you say there are no {xs} to be seen here?",
+    ),
 )
 COUNT = _p(
     "How many {xs} are there?",
@@ -185,7 +193,10 @@ COUNT = _p(
     "How many {xs} did the camera catch?",
     "Please count all {xs}.",
     "I need the number of {xs}.",
-    heldout=("Could you count the {xs} for me?", "How many {xs} does the frame show?"),
+    heldout=(
+        "What's the total number of {xs} in the picture?",
+        "Give me a tally of every {x} you can make out.",
+    ),
 )
 NEAREST = _p(
     "Where is the nearest {x}?",
@@ -206,7 +217,11 @@ NEAREST = _p(
     "Is the nearest {x} left, right or ahead?",
     "Please locate the {x} closest to the camera.",
     "Where would I meet the nearest {x}?",
-    heldout=("In which direction is the nearest {x}?", "What position does the closest {x} have?"),
+    heldout=(
+        "Where's the closest {x}, and roughly how many meters away is it?",
+        "Tell me which side the nearest {x} is on and its distance from us.",
+        "Of all the {xs} around, how far off is the closest one and in what direction?",
+    ),
 )
 DETECT = _p(
     "detect {x}",
@@ -225,7 +240,11 @@ DETECT = _p(
     "bounding box of {x}",
     "Outline the {x}.",
     "Which box holds the {x}?",
-    heldout=("Point out the {x} with a box.", "Give me the coordinates of the {x}."),
+    heldout=(
+        "Draw a bounding box around the biggest {x}.",
+        "What are the pixel coordinates of the most prominent {x}?",
+        "Please localize the largest {x} in the image.",
+    ),
     plain=True,
 )
 LANE_CLEAR = {
@@ -248,7 +267,11 @@ LANE_CLEAR = {
         "Can you confirm that my lane is clear?",
         "Is the way in my lane free?",
         "No one in my lane?",
-        heldout=("Is nothing in my lane?", "Would you call my lane clear?"),
+        heldout=(
+            "Is my lane open ahead?",
+            "Do I have an empty lane in front of me?",
+            "Can you confirm there's nothing in the way in the lane we're driving in?",
+        ),
     ),
     "side": _p(
         "Is the {side} lane clear?",
@@ -269,7 +292,11 @@ LANE_CLEAR = {
         "Is the lane next to me on the {side} clear?",
         "Has the {side} lane got room for me?",
         "Is there a gap in the {side} lane?",
-        heldout=("Would you call the {side} lane clear?", "Does the lane on the {side} have room?"),
+        heldout=(
+            "Is the lane to my {side} empty?",
+            "Looking at the {side} lane, is it free of traffic?",
+            "Nobody's in the lane on the {side}, correct?",
+        ),
     ),
 }
 LANE_BLOCKED = {
@@ -292,7 +319,11 @@ LANE_BLOCKED = {
         "Do I have something in front of me in my lane?",
         "Is my lane not free?",
         "Am I blocked in my lane?",
-        heldout=("Does anything block my lane?", "Is my lane obstructed?"),
+        heldout=(
+            "Is anything obstructing the lane I'm in?",
+            "Does the ego lane have an obstacle in it?",
+            "Has something got in the way in my lane?",
+        ),
     ),
     "side": _p(
         "Is the {side} lane blocked?",
@@ -313,7 +344,11 @@ LANE_BLOCKED = {
         "Is the {side} lane not free?",
         "Is the lane on my {side} in use?",
         "Does the {side} lane have someone in it?",
-        heldout=("Does anything block the {side} lane?", "Is the lane on the {side} obstructed?"),
+        heldout=(
+            "Is there something sitting in the {side} lane?",
+            "Would I run into an obstacle in the lane on my {side}?",
+            "The lane over on the {side}, is it occupied?",
+        ),
     ),
 }
 LANE_EXISTS = _p(
@@ -333,7 +368,11 @@ LANE_EXISTS = _p(
     "Could I find a lane to my {side}?",
     "Does a lane lie on the {side}?",
     "Next to me on the {side}, is there a lane?",
-    heldout=("Does a lane run on my {side}?", "Have I got a lane to the {side}?"),
+    heldout=(
+        "Do we have another lane to our {side}?",
+        "Is there a {side} lane at all on this road?",
+        "Looking to the {side}, can you see a lane next to the one I'm in?",
+    ),
 )
 MOVE_FORWARD = _p(
     "Can I move forward?",
@@ -358,7 +397,11 @@ MOVE_FORWARD = _p(
     "Is driving ahead possible without danger?",
     "Can I safely advance?",
     "Is the road ahead free for me?",
-    heldout=("Am I able to continue forward?", "Would it be safe to carry on driving?"),
+    heldout=(
+        "Is it okay to keep going straight?",
+        "Can I safely carry on ahead?",
+        "Would continuing forward be safe from here?",
+    ),
 )
 MUST_STOP = _p(
     "Must I stop?",
@@ -381,7 +424,11 @@ MUST_STOP = _p(
     "Should we hold here?",
     "Had I better stop?",
     "Is there anything to stop for?",
-    heldout=("Is stopping necessary?", "Am I supposed to halt?"),
+    heldout=(
+        "Do I need to hit the brakes and come to a halt?",
+        "Is stopping required in this situation?",
+        "Should the car be brought to a stop here?",
+    ),
 )
 TURN = _p(
     "Can I turn {side}?",
@@ -403,7 +450,11 @@ TURN = _p(
     "May we take a {side} turn?",
     "Is a turn to the {side} possible?",
     "Can I go to the {side} at this point?",
-    heldout=("Would turning {side} be safe?", "Am I able to take a {side} turn safely?"),
+    heldout=(
+        "Can I make a {side} turn here without any danger?",
+        "Is it safe for us to turn {side} at this point?",
+        "If I steer into the street on the {side} now, will I be okay?",
+    ),
 )
 CHANGE_LANE = _p(
     "Can I change to the {side} lane?",
@@ -424,7 +475,11 @@ CHANGE_LANE = _p(
     "Is merging to the {side} safe?",
     "Is there a safe way into the {side} lane?",
     "Can we go over to the {side} lane?",
-    heldout=("Would moving over to the {side} be safe?", "Could I get into the lane on the {side}?"),
+    heldout=(
+        "Is there enough room to merge into the {side} lane?",
+        "Could I move over one lane to the {side} safely?",
+        "I'd like to switch to the lane on my {side}; is that safe?",
+    ),
 )
 COMMAND_FORWARD = _p(
     "Go.",
@@ -447,7 +502,11 @@ COMMAND_FORWARD = _p(
     "Follow the road ahead.",
     "Advance.",
     "Go forward now.",
-    heldout=("Carry on driving.", "Proceed straight ahead."),
+    heldout=(
+        "Keep driving straight ahead.",
+        "Go on, continue forward.",
+        "Please stay on this course and proceed.",
+    ),
 )
 COMMAND_TURN = _p(
     "Turn {side}.",
@@ -468,7 +527,11 @@ COMMAND_TURN = _p(
     "Take a turn to the {side}.",
     "Swing {side}.",
     "Turn {side} at this point.",
-    heldout=("Steer into the road on the {side}.", "Do a {side} turn now."),
+    heldout=(
+        "Make a {side} at the intersection.",
+        "Turn to the {side} here, please.",
+        "At the next corner, take the street on the {side}.",
+    ),
 )
 COMMAND_LANE = _p(
     "Change to the {side} lane.",
@@ -489,7 +552,11 @@ COMMAND_LANE = _p(
     "Steer into the {side} lane.",
     "Shift to the {side} lane.",
     "Merge into the {side} lane.",
-    heldout=("Slide over to the {side} lane.", "Use the lane on your {side}."),
+    heldout=(
+        "Move over into the {side} lane.",
+        "Switch lanes to the {side}, please.",
+        "Get us one lane further to the {side}.",
+    ),
 )
 VEHICLE_NEAR = {
     "ahead": _p(
@@ -510,7 +577,11 @@ VEHICLE_NEAR = {
         "Do you see a vehicle close before us?",
         "Is there little distance to the vehicle ahead?",
         "Is some vehicle near in front of the car?",
-        heldout=("Do I have a vehicle close in front?", "Is there a close vehicle ahead?"),
+        heldout=(
+            "Is there a vehicle just a short distance ahead of me?",
+            "Am I following somebody too closely?",
+            "Does any vehicle in front look close to us?",
+        ),
     ),
     "side": _p(
         "Is there a vehicle close on the {side}?",
@@ -529,7 +600,11 @@ VEHICLE_NEAR = {
         "Is there a vehicle right next to me on the {side}?",
         "Am I near a vehicle on my {side}?",
         "Is there little distance to a vehicle on the {side}?",
-        heldout=("Do I have a vehicle close on my {side}?", "Is there a close vehicle to the {side}?"),
+        heldout=(
+            "Is a vehicle close by on my {side}?",
+            "Do I have another vehicle near me on the {side} side?",
+            "Looking {side}, is any traffic within a few meters of us?",
+        ),
     ),
 }
 AHEAD = _p(
@@ -551,7 +626,11 @@ AHEAD = _p(
     "What am I following?",
     "What is in the way ahead?",
     "Name what is in front of me.",
-    heldout=("What stands before me on the road?", "Tell me what lies ahead."),
+    heldout=(
+        "What's in front of my car?",
+        "Tell me what lies directly ahead of us.",
+        "Which object is straight in front of the ego vehicle?",
+    ),
 )
 COMPARE = _p(
     "Are there more vehicles on the left or on the right?",
@@ -571,7 +650,11 @@ COMPARE = _p(
     "Is there more going on to the left or to the right?",
     "Compare left and right: more vehicles where?",
     "Do most vehicles stand on the right or on the left?",
-    heldout=("Does the left or the right hold more vehicles?", "Where is the traffic denser, right or left?"),
+    heldout=(
+        "Which side has more vehicles, the left or the right?",
+        "Is traffic heavier on the right than on the left, or the other way around?",
+        "Compare the number of vehicles to our left and right and tell me where there are more.",
+    ),
 )
 LIGHT_STATE = _p(
     "What colour is the traffic light?",
@@ -592,7 +675,11 @@ LIGHT_STATE = _p(
     "What is the light saying?",
     "How does the traffic light stand?",
     "What color does the signal ahead have?",
-    heldout=("In what state is the signal ahead?", "The light ahead, what colour is it?"),
+    heldout=(
+        "What color is the traffic light showing?",
+        "Is the signal ahead red or green?",
+        "Tell me the current state of my traffic light.",
+    ),
 )
 LIGHT_RED = _p(
     "Is there a red light?",
@@ -613,7 +700,10 @@ LIGHT_RED = _p(
     "Is any signal in front red?",
     "Red light?",
     "Is the traffic light red now?",
-    heldout=("Am I facing a red light?", "Has a light ahead turned red?"),
+    heldout=(
+        "Is the signal facing me showing red?",
+        "Has my traffic light turned red?",
+    ),
 )
 LIGHT_GREEN = _p(
     "Is there a green light?",
@@ -634,7 +724,11 @@ LIGHT_GREEN = _p(
     "Is any signal in front green?",
     "Green light?",
     "Is the traffic light green now?",
-    heldout=("Am I facing a green light?", "Has a light ahead turned green?"),
+    heldout=(
+        "Is my light green yet?",
+        "Do we have a green signal?",
+        "Can you check that the traffic light for our lane is on green?",
+    ),
 )
 LIGHT_FOR_ME = _p(
     "Is there a traffic light for me?",
@@ -654,7 +748,11 @@ LIGHT_FOR_ME = _p(
     "Do traffic lights control my way?",
     "Should I look at a traffic light?",
     "Is a traffic light in front meant for me?",
-    heldout=("Does any traffic light concern me?", "Have I got a traffic light to mind?"),
+    heldout=(
+        "Is there a traffic signal here that applies to me?",
+        "Do I have to obey a traffic light at this spot?",
+        "Does any of the signals in view control my direction of travel?",
+    ),
 )
 WEATHER = _p(
     "What is the weather?",
@@ -675,7 +773,10 @@ WEATHER = _p(
     "What sort of weather are we driving in?",
     "Is it clear, cloudy, rainy or snowy?",
     "Report the weather.",
-    heldout=("Which weather do we have?", "Can you name the weather?"),
+    heldout=(
+        "Which weather condition was this frame recorded in?",
+        "Describe the weather outside the car.",
+    ),
 )
 RAINY = _p(
     "Is it rainy?",
@@ -695,7 +796,11 @@ RAINY = _p(
     "Was this taken in the rain?",
     "Rain?",
     "Does it rain?",
-    heldout=("Does it look like rain?", "Are we driving in the rain?"),
+    heldout=(
+        "Is it raining out there?",
+        "Was this captured in the rain?",
+        "Does the weather in this image look rainy?",
+    ),
 )
 SNOWY = _p(
     "Is it snowy?",
@@ -715,7 +820,11 @@ SNOWY = _p(
     "Was this taken in snow?",
     "Snow?",
     "Does it snow?",
-    heldout=("Does it look like snow?", "Are we driving in snow?"),
+    heldout=(
+        "Is snow falling in this scene?",
+        "Are we driving in snowy conditions?",
+        "Does it look like it's snowing?",
+    ),
 )
 TIME_OF_DAY = _p(
     "What time of day is it?",
@@ -735,7 +844,11 @@ TIME_OF_DAY = _p(
     "At what time of day are we driving?",
     "Time of day?",
     "Does this look like day, dusk or night?",
-    heldout=("During which part of the day are we driving?", "Would you say it is day or night?"),
+    heldout=(
+        "What time of day does this look like?",
+        "Was the picture taken during the day, at dusk or dawn, or at night?",
+        "Judging by the light, which part of the day is it?",
+    ),
 )
 NIGHT = _p(
     "Is it night?",
@@ -755,7 +868,10 @@ NIGHT = _p(
     "Has night fallen?",
     "Night?",
     "Is it dark because it is night?",
-    heldout=("Does it look like night?", "Is this a night scene?"),
+    heldout=(
+        "Is it nighttime in this frame?",
+        "Was this footage shot after dark?",
+    ),
 )
 DAY = _p(
     "Is it day?",
@@ -775,7 +891,11 @@ DAY = _p(
     "Is it full daylight?",
     "Day?",
     "Is it daytime here?",
-    heldout=("Does it look like daytime?", "Is this a daytime scene?"),
+    heldout=(
+        "Was this taken in daylight?",
+        "Is it daytime out there?",
+        "Does the frame show a daytime scene?",
+    ),
 )
 PLACE = _p(
     "What kind of place is this?",
@@ -795,7 +915,11 @@ PLACE = _p(
     "What is around us: city, highway, homes?",
     "Where was this taken?",
     "Name the kind of street.",
-    heldout=("How would you describe the surroundings?", "In what kind of area are we?"),
+    heldout=(
+        "What type of road are we on?",
+        "Where is the car driving: in the city, on a highway, or somewhere else?",
+        "Tell me what kind of surroundings this is.",
+    ),
 )
 VISIBILITY = _p(
     "Is the visibility good?",
@@ -816,7 +940,11 @@ VISIBILITY = _p(
     "Is it a clear view, without darkness or weather?",
     "Can the camera see well?",
     "Do you have a good view?",
-    heldout=("Would you call the visibility good?", "Can the road be seen well?"),
+    heldout=(
+        "Can the driver see the road well?",
+        "Is visibility good enough here?",
+        "Do we have a clear view in these conditions?",
+    ),
 )
 DESCRIBE = _p(
     "Describe the scene.",
@@ -837,7 +965,11 @@ DESCRIBE = _p(
     "In one sentence, what is this?",
     "What does the camera see?",
     "Report what you see.",
-    heldout=("How would you sum up this frame?", "Put the scene into words."),
+    heldout=(
+        "Give me a short summary of the scene.",
+        "What's going on in this picture?",
+        "Could you explain in a sentence what the camera is seeing?",
+    ),
 )
 OUT_OF_SCOPE = _p(
     "What is the capital of France?",
@@ -873,9 +1005,8 @@ OUT_OF_SCOPE = _p(
     "Do you like driving?",
     "What is my phone number?",
     heldout=(
-        "Who wrote Hamlet?",
-        "What is the temperature in the car?",
-        "When does the shop open?",
-        "Translate this into German.",
+        "What's the name of the driver in the car ahead?",
+        "How much fuel do I have in the tank?",
+        "When will we get to the airport?",
     ),
 )
