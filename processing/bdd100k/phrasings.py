@@ -214,7 +214,6 @@ NEAREST = _p(
     "The nearest {x}, where is it?",
     "Whereabouts is the {x} closest to us?",
     "Find the closest {x} and say where it is.",
-    "Is the nearest {x} left, right or ahead?",
     "Please locate the {x} closest to the camera.",
     "Where would I meet the nearest {x}?",
     heldout=(
