@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .recipe import OptimSection
+from .sharding import fill, whole
 
 COMPONENTS = ("encoder", "projector", "decoder")
 
@@ -32,8 +33,8 @@ def component_of(name: str) -> str:
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay applies: to matrices and kernels, not to norms, biases, embeddings, positions and
-    gates."""
+    """Whether weight decay applies: to matrices, not to norms, biases, gates, positions and what embeds words
+    or pixels, the stem's kernels among it."""
     return parameter.ndim >= 2 and "embed" not in name and "position" not in name and "lm_head" not in name
 
 
@@ -163,17 +164,17 @@ class AveragedWeights:
         """Gives the network the averaged weights for a while and its own back, to the bit, afterwards."""
         own = {name: p.detach().clone() for name, p in model.named_parameters()}
         for name, parameter in model.named_parameters():
-            parameter.detach().copy_(self.average[name])
+            parameter.detach().copy_(whole(self.average[name]))
         yield
         for name, parameter in model.named_parameters():
             parameter.detach().copy_(own[name])
 
     def state_dict(self) -> dict[str, object]:
         """What a saved state keeps."""
-        return {"steps": self.steps, "average": self.average}
+        return {"steps": self.steps, "average": {name: whole(p) for name, p in self.average.items()}}
 
     def load_state_dict(self, state: dict) -> None:
         """Takes up a saved state."""
         self.steps = state["steps"]
         for name, value in state["average"].items():
-            self.average[name].copy_(value)
+            fill(self.average[name], value)

@@ -146,8 +146,8 @@ class OptimSection:
         min_scale: Rate at the end as a share of the peak.
         clip: Largest gradient norm.
         ema: Decay of the averaged weights a step; 0 keeps none.
-        compile: Whether the network goes through torch.compile; pays on a GPU, not on the CPU that was
-            measured.
+        compile: Whether the network goes through torch.compile. It did not pay on the CPU that was measured;
+            on a GPU nobody has measured it.
         attention: Attention backend for training. `eager` is twice as fast as `sdpa` in the backward pass on
             CPU.
     """

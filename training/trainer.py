@@ -40,6 +40,7 @@ from .recipe import Recipe, RecipeError, dump_recipe
 from .record import write_record
 from .sampling import FrameBatches, QuestionWeights, frame_weights
 from .setup import build_model, pack_recipe, prepare_tokenizer, read_model_config, spell_out
+from .sharding import ShardedState, shard, wants_shards, whole
 from .streaming import StreamedSplit, StreamedSteps
 from .watching import cut_log, draw_examples, gates, memory_gib, rates
 from .weather import change
@@ -108,16 +109,22 @@ class Trainer:
         config.text_config.vocab_size = math.ceil(len(self.tokenizer) / 64) * 64
         self.network = build_model(config, recipe)
         self.objective = OBJECTIVES[recipe.loss.objective](recipe, self.network)
-        self.module = self.objective.module
+        # Before averages and copies are made, so that these are on the device too.
+        self.module = self.objective.module.to(self.accelerator.device)
+        sharded = wants_shards(self.accelerator, recipe)
+        if sharded:
+            self.module = shard(self.network, self.accelerator)
         self.patches = tuple(config.vision_config.grid_size)
         self.masters = MasterWeights(self.module) if recipe.run.precision == "bf16_masters" else None
         self.optimizer = build_optimizer(self.masters or self.module, recipe.optim)
-        self.average = (
-            AveragedWeights(self.masters or self.module, recipe.optim.ema) if recipe.optim.ema else None
-        )
-        model = torch.compile(self.module) if recipe.optim.compile else self.module
-        self.model, self.optimizer = self.accelerator.prepare(model, self.optimizer)
-        self.accelerator.register_for_checkpointing(*filter(None, (self.average, self.masters)))
+        # Pieces are never shown but through an average, if need be of the last step alone.
+        averages = recipe.optim.ema or sharded
+        self.average = AveragedWeights(self.masters or self.module, recipe.optim.ema) if averages else None
+        self.model = torch.compile(self.module) if recipe.optim.compile else self.module
+        if not sharded:
+            self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        pieces = ShardedState(self.module, self.optimizer) if sharded else None
+        self.accelerator.register_for_checkpointing(*filter(None, (self.average, self.masters, pieces)))
         self.batches = self._frame_batches()
         self.total = math.ceil(recipe.optim.epochs * self.batches.num_frames / recipe.optim.batch_size)
         self.position: dict[str, Any] = {
@@ -308,7 +315,7 @@ class Trainer:
         parts = self.accelerator.reduce(parts, "sum")
         values = {
             **dict(zip(self.objective.parts, parts.tolist(), strict=True)),
-            "gradient_norm": float(norm),
+            "gradient_norm": float(whole(norm)),
         }
         self._refuse_divergence(values)
         self.optimizer.step()
@@ -380,7 +387,7 @@ class Trainer:
         """The table of the averaged weights on a split, see `validation.validate`."""
         packed = open_packed(self.packed, split)
         chosen = list(range(len(packed)))[:frames]
-        self.module.eval()
+        self.objective.module.eval()
         with self._averaged(), self.accelerator.autocast():
             return self.objective.table(self.tokenizer, packed, chosen, self.accelerator.is_main_process)
 
@@ -391,17 +398,18 @@ class Trainer:
     def _draw_examples(self) -> None:
         """Writes `overlays/step-N.png`: answers of the averaged weights, and where they looked."""
         run = self.recipe.run
-        if not (run.overlays and self.accelerator.is_main_process and "answers" in self.objective.parts):
+        if not (run.overlays and "answers" in self.objective.parts):
             return
         path = self.output / "overlays" / f"step-{self.position['step']:07d}.png"
         self.network.eval()
         with torch.no_grad(), self._averaged(), self.accelerator.autocast():
-            draw_examples(
-                self.network, self.tokenizer, open_packed(self.packed, run.validate_split), run.overlays, path
-            )
+            if self.accelerator.is_main_process:
+                split = open_packed(self.packed, run.validate_split)
+                draw_examples(self.network, self.tokenizer, split, run.overlays, path)
 
     def _averaged(self) -> AbstractContextManager[None]:
-        return self.average.weights(self.module) if self.average else nullcontext()
+        """Gives the network the averaged weights for a while. All processes must: each may hold a piece."""
+        return self.average.weights(self.objective.module) if self.average else nullcontext()
 
     def _finish(self) -> Path:
         table, summary = self.table(self.recipe.run.validate_split, None)
@@ -419,18 +427,17 @@ class Trainer:
     def _export(self, folder: Path, table: list[dict[str, Any]], summary: dict[str, float]) -> None:
         """Writes a loadable checkpoint with its training record, half precision, beside its place and
         renamed."""
-        if not self.accelerator.is_main_process:
-            return
         part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
+        facts = (self.recipe, self.position, table, summary, self.output)
         with self._averaged():
-            write_record(
-                part, self.network, self.tokenizer, self.recipe, self.position, table, summary, self.output
-            )
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-        if folder.name == "best":
-            self._push(folder)
+            if self.accelerator.is_main_process:
+                shutil.rmtree(part, ignore_errors=True)
+                write_record(part, self.network, self.tokenizer, *facts)
+        if self.accelerator.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+            if folder.name == "best":
+                self._push(folder)
 
     def _push(self, folder: Path) -> None:
         """Uploads what the repository lacks of a checkpoint; a failure is said and training goes on."""
@@ -464,7 +471,7 @@ class Trainer:
                 **rates(self.optimizer),
                 "frames_per_second": rate,
                 "questions_per_second": rate * self.recipe.data.questions_per_image,
-                **gates(self.network),
+                **gates(self.module),
                 **memory_gib(),
             }
             self._write(
@@ -501,12 +508,8 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
             f"optim.batch_size is {recipe.optim.batch_size}: make it a multiple of "
             f"{accelerator.num_processes}, the number of processes, so that each has as many frames."
         )
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        # The average, the states and the tables work on whole weights.
-        raise RecipeError(
-            f"training does not shard weights ({accelerator.distributed_type.value}): launch with "
-            "configs/launch/ddp.yaml or nodes.yaml; the largest model here takes 1.6 GiB with its optimiser."
-        )
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise RecipeError("training does not use DeepSpeed: launch with a profile of configs/launch/.")
     return accelerator
 
 

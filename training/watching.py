@@ -14,6 +14,7 @@ from traffic_vlm.evaluation.overlay import draw_overlay, stack_panels
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .packing import PackedSplit
+from .sharding import whole
 from .validation import inputs_of
 
 
@@ -51,7 +52,7 @@ def memory_gib() -> dict[str, float]:
 def gates(network: nn.Module) -> dict[str, float]:
     """How far each cross-attention is open (0 closed, 1 open), and their mean."""
     opened = [
-        float(p.detach().float().tanh().abs().mean())
+        float(whole(p.detach()).float().tanh().abs().mean())
         for name, p in network.named_parameters()
         if name.endswith("cross_attn.gate")
     ]
