@@ -189,7 +189,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         session = Session(options.folder)
         results = session.ask(session.look(options.image), options.text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         print(f"error: {(str(error).splitlines() or [type(error).__name__])[0]}", file=sys.stderr)
         return 2
     for result in results:

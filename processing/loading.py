@@ -42,22 +42,26 @@ def load_pipeline(checkpoint: str, device: Any = None) -> Any:
         device: Where to; by default transformers' choice.
 
     Raises:
-        OSError: If something in it is missing.
-        ValueError: If something in it is broken.
+        ValueError: If something in it is missing or broken; the message names the checkpoint.
     """
     import torch
     import transformers
-    from safetensors import SafetensorError
 
     from .pipeline_traffic_vlm import TASK, TrafficQuestionAnsweringPipeline
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        model = transformers.AutoModelForImageTextToText.from_pretrained(
-            checkpoint, trust_remote_code=True, dtype=torch.float32
+        model, found = transformers.AutoModelForImageTextToText.from_pretrained(
+            checkpoint, trust_remote_code=True, dtype=torch.float32, output_loading_info=True
         )
         processor = transformers.AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        raise ValueError(f"{checkpoint}: the checkpoint cannot be loaded ({first_line(error)}).") from error
+    except Exception as error:  # safetensors and tokenizers have classes of their own, down to a bare one
+        text = first_line(error)
+        named = text if checkpoint in text else f"{checkpoint}: the checkpoint cannot be loaded ({text})."
+        raise ValueError(named) from error
+    if found["missing_keys"]:
+        # transformers would fill them with random numbers and answer.
+        name = sorted(found["missing_keys"])[0]
+        raise ValueError(f"{checkpoint}: the checkpoint lacks weights, {name} among them; export it again.")
     return TrafficQuestionAnsweringPipeline(model=model.eval(), processor=processor, task=TASK, device=device)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from scripts_loader import load_script
 from tiny_checkpoint import ANSWERS, QUESTIONS, make_pipeline
 
@@ -83,6 +84,12 @@ def bad_inputs(folder: Path, checkpoint: Path) -> dict[str, tuple[list, str]]:
     (folder / "broken" / "model.safetensors").write_bytes(b"\0" * 50)
     shutil.copytree(checkpoint, folder / "garbled")
     (folder / "garbled" / "config.json").write_text("{")
+    shutil.copytree(checkpoint, folder / "wordless")
+    (folder / "wordless" / "tokenizer.json").write_text("{")
+    shutil.copytree(checkpoint, folder / "partial")
+    weights = load_file(checkpoint / "model.safetensors")
+    weights.pop(next(name for name in weights if "cross_attn" in name))
+    save_file(weights, folder / "partial" / "model.safetensors", {"format": "pt"})
 
     def image(name):
         return ["--image", folder / name, "--text", "Is it?"]
@@ -106,6 +113,8 @@ def bad_inputs(folder: Path, checkpoint: Path) -> dict[str, tuple[list, str]]:
         "checkpoint without weights": (model("weightless"), "weightless: no weights"),
         "broken weights": (model("broken"), "broken"),
         "broken configuration": (model("garbled"), "garbled"),
+        "broken tokenizer": (model("wordless"), "wordless"),
+        "a weight is missing": (model("partial"), "partial: the checkpoint lacks weights"),
     }
 
 
