@@ -177,7 +177,7 @@ def timeline(questions: Sequence[str], frames: Sequence[dict[str, Any]], current
         rows.append(f'<tr><th scope="row">{escape(question)}</th>{"".join(cells)}</tr>')
     return (
         '<div class="timeline" tabindex="0" role="region" aria-label="Answers over all frames"><table>'
-        "<caption>Y yes, N no; faint and dashed where the model is unsure</caption>"
+        "<caption>Y yes, N no, or how the answer begins; faint and dashed where the model is unsure</caption>"
         f'<thead><tr><th scope="col">Frame</th>{heads}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -245,5 +245,5 @@ def summary(count: int, bad: list[str]) -> str:
         return cards.problem(bad[0] if bad else "There is no frame in that.")
     text = f"Done: {count} frames. Move the slider, or use the arrow keys on it."
     if bad:
-        text += f" {len(bad)} could not be read: {'; '.join(bad[:3])}."
+        text += f" {len(bad)} could not be read: {'; '.join(bad[:3])}"
     return cards.status(text + (f" Only the first {MOST_FRAMES} were read." if count == MOST_FRAMES else ""))
