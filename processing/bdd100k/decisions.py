@@ -17,6 +17,7 @@ from .geometry import (
     VISIBLE_SIZE,
     View,
     area,
+    is_beyond_next,
     location_tokens,
     middle,
     side_of,
@@ -235,7 +236,13 @@ def _lane(seen: View, which: str) -> Decision:
         return Undecidable("ego lane not marked")
     if not seen.lanes.usual_pitch:
         return Undecidable("camera pitch unusual, distances unknown")
-    blocking = [thing for thing in seen.stands[which] if thing.box[3] >= BLOCKS]
+    standing = [thing for thing in seen.stands[which] if thing.box[3] >= BLOCKS]
+    blocking = standing
+    if which != "mine":
+        markings = seen.scene.lanes or ()
+        blocking = [t for t in standing if not is_beyond_next(t, which, seen.lanes, markings)]
+    if standing and not blocking:
+        return Undecidable("only in a lane farther to that side")
     people = [thing for thing in blocking if thing.category in PEOPLE]
     if people:
         return _fact(answers.PERSON_THERE, people, "person stands in the lane", "person")

@@ -8,15 +8,17 @@ Assumptions, all of them symmetric in left and right:
   and camera pitch move this, so most thresholds have a band around them in which a question is left
   undecided, and the lane questions are undecided when the road plainly does not end near that horizon.
 * The corridor ahead is the trapezoid (0.40, 0.45), (0.60, 0.45), (0.95, 1), (0.05, 1).
-* The ego lane is the region labelled "direct". "Alternative" regions beside it are the lane on that side;
-it
-  may be several lanes. Drivable regions stop where a vehicle stands: the middle of a vehicle's bottom edge
-  touches the upper end of its lane's region, it does not lie inside it.
+* The ego lane is the region labelled "direct". "Alternative" regions beside it are the lane on that side; it
+  may be several lanes. Where lane markings are labelled, a thing beyond the next lane's outer marking does
+  not decide about that lane. Drivable regions stop where a vehicle stands: the middle of a vehicle's bottom
+  edge touches the upper end of its lane's region, it does not lie inside it.
 * What is behind or beside the camera is not in the frame and is not judged.
 """
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import sqrt
 
 import numpy as np
@@ -29,6 +31,7 @@ from .scene import (
     ROAD_USERS,
     VEHICLES,
     Box,
+    Lane,
     Scene,
     SceneObject,
 )
@@ -230,6 +233,31 @@ def is_beside(thing: SceneObject, which: str, lanes: Lanes) -> bool:
     between = lanes.cells[which][row, gap]
     free = float(between.mean()) if between.size else 0.0
     return bool(outside and distance < 24 and free < 0.3)
+
+
+def is_beyond_next(thing: SceneObject, which: str, lanes: Lanes, markings: Iterable[Lane]) -> bool:
+    """Whether a labelled marking shows that a thing stands farther to a side than in the next lane.
+
+    The marking runs along the road, and crosses the height of the thing's bottom edge between its middle and
+    half a lane's width beside the ego lane: nearer ones are the ego lane's own.
+    """
+    y = thing.box[3]
+    row = min(int(y * GRID_HEIGHT), GRID_HEIGHT - 1)
+    left, right = float(lanes.left_edge[row]) / GRID_WIDTH, float(lanes.right_edge[row]) / GRID_WIDTH
+    half = (right - left) / 2
+    low, high = (middle(thing.box), left - half) if which == "left" else (right + half, middle(thing.box))
+    return any(low < x < high for x in _crossings(markings, y))
+
+
+def _crossings(markings: Iterable[Lane], y: float) -> list[float]:
+    """Where markings along the road cross a height, fractions of the frame's width."""
+    return [
+        x1 + (y - y1) / (y2 - y1) * (x2 - x1)
+        for marking in markings
+        if marking.direction == "parallel"
+        for (x1, y1), (x2, y2) in pairwise(marking.points)
+        if min(y1, y2) <= y < max(y1, y2)
+    ]
 
 
 @functools.lru_cache(maxsize=4)

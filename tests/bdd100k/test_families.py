@@ -17,6 +17,7 @@ from traffic_vlm.processing.bdd100k.scene import (
     PLACES,
     TIMES_OF_DAY,
     WEATHERS,
+    Lane,
     Scene,
     SceneObject,
     mirror_scene,
@@ -166,6 +167,31 @@ def test_lanes():
     assert answer(mirrored, "lane_clear_left") == "Yes, it is clear."
 
 
+def test_what_stands_beyond_the_next_lane_s_marking_does_not_decide_about_it():
+    far_left = SceneObject("car", (0.19, 0.5, 0.25, 0.66))
+    drivable, columns = road(), 80 - (np.arange(160) + 0.5)
+    for row in range(44, 90):  # a second lane on the left
+        half = 2 + (row - 44) * 0.6
+        drivable[row, (columns >= 3 * half) & (columns < 5 * half)] = 1
+    drivable[: int(0.66 * 90), int(0.19 * 160) : int(0.25 * 160) + 1] = 2
+
+    def marking(x: float, direction: str = "parallel") -> Lane:
+        return Lane("single white", ((0.5, 0.47), (x, 1.0)), direction)
+
+    def clear(*markings: Lane) -> str | None:
+        found = scene(far_left, drivable=drivable, lanes=markings or None)
+        assert answer(found, "lane_clear_left") == answer(mirror_scene(found), "lane_clear_right")
+        return answer(found, "lane_clear_left")
+
+    assert clear() == "No, a vehicle is there."
+    assert clear(marking(0.3)) == "No, a vehicle is there."  # the ego lane's own
+    assert clear(marking(-0.08)) is None  # between the next lane and the car
+    assert clear(marking(-0.08, "vertical")) == "No, a vehicle is there."
+    assert clear(marking(-0.6)) == "No, a vehicle is there."  # beyond the car
+    both = scene(far_left, CAR_LEFT, drivable=drivable, lanes=(marking(-0.08),))
+    assert answer(both, "lane_clear_left") == "No, a vehicle is there."
+
+
 def test_lights():
     assert answer(scene(light("green")), "light_state") == "Green."
     assert answer(scene(light(None)), "light_state") is None
@@ -176,6 +202,7 @@ def test_lights():
     assert answer(both, "light_red") == answer(both, "light_green") == "Yes."
 
 
+MARKING = Lane("single white", ((0.5, 0.47), (0.05, 1.0)), "parallel")
 FRACTIONS = st.integers(0, 128)
 
 
@@ -199,6 +226,7 @@ def scenes(draw) -> Scene:
         scene=draw(st.sampled_from([None, *PLACES])),
         objects=tuple(thing() for _ in range(draw(st.integers(0, 6)))),
         drivable=grid,
+        lanes=draw(st.sampled_from([None, (MARKING,)])),
     )
 
 
