@@ -22,7 +22,7 @@ SCALES = (8, 4, 2)
 """Reductions that libjpeg-turbo has vector code for; those between, such as 5/8, are slower than none."""
 
 
-def decode(data: bytes, height: int, width: int) -> np.ndarray:
+def decode(data: bytes, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
     """A picture at the wanted size.
 
     A JPEG is decoded straight to the smallest of 1/1, 1/2, 1/4 and 1/8 of its size that is not below the
@@ -32,6 +32,7 @@ def decode(data: bytes, height: int, width: int) -> np.ndarray:
         data: A picture file.
         height: Wanted height in pixels.
         width: Wanted width.
+        out: Where to put it, uint8 `(height, width, 3)`; a new array if not given.
 
     Returns:
         uint8 `(height, width, 3)`.
@@ -40,7 +41,11 @@ def decode(data: bytes, height: int, width: int) -> np.ndarray:
         OSError: The file is not a whole picture.
     """
     if simplejpeg is None or not simplejpeg.is_jpeg(data):
-        return _decode_slowly(data, height, width)
+        pixels = _decode_slowly(data, height, width)
+        if out is None:
+            return pixels
+        out[:] = pixels
+        return out
     try:
         full_height, full_width = simplejpeg.decode_jpeg_header(data)[:2]
         least = min(full_height / height, full_width / width)
@@ -50,7 +55,8 @@ def decode(data: bytes, height: int, width: int) -> np.ndarray:
     except ValueError as error:
         raise OSError(f"not a whole JPEG: {error}") from error
     skips = max(pixels.shape[0] / height, pixels.shape[1] / width) > 2
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if skips else cv2.INTER_LINEAR)
+    how = cv2.INTER_AREA if skips else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (width, height), dst=out, interpolation=how)
 
 
 def _decode_slowly(data: bytes, height: int, width: int) -> np.ndarray:
@@ -73,7 +79,7 @@ def collate(files: Sequence[bytes], height: int, width: int) -> np.ndarray:
     """
     batch = np.empty((len(files), height, width, 3), np.uint8)
     for place, data in enumerate(files):
-        batch[place] = decode(data, height, width)
+        decode(data, height, width, batch[place])
     return batch
 
 

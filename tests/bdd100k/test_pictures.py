@@ -42,6 +42,15 @@ def test_other_formats_and_missing_libraries_go_through_pillow(image, monkeypatc
     assert (pictures.decode(data, 160, 288) == pictures._decode_slowly(data, 160, 288)).all()
 
 
+@pytest.mark.parametrize("size", [(512, 288), (288, 160), (1280, 720)])
+def test_a_batch_holds_what_each_picture_is_alone(image, size, monkeypatch):
+    files = [encoded(image, size), encoded(image, size, "PNG"), encoded(image.rotate(180), size)]
+    for _ in range(2):
+        alone = [pictures.decode(data, 160, 288) for data in files]
+        assert (pictures.collate(files, 160, 288) == np.stack(alone)).all()
+        monkeypatch.setattr(pictures, "simplejpeg", None)
+
+
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_picture_that_is_not_whole_is_refused(image, fast, monkeypatch):
     if not fast:
