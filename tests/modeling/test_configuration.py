@@ -18,6 +18,7 @@ IMPOSSIBLE = [
     (TrafficVLMVisionConfig, {"stem": "resnet"}, "choose one of 'patch', 'conv'"),
     (TrafficVLMVisionConfig, {"stem": "conv", "stem_channels": [8, 16]}, "must equal patch_size"),
     (TrafficVLMVisionConfig, {"stem": "conv", "patch_size": 12, "image_size": 24}, "must equal patch_size"),
+    (TrafficVLMVisionConfig, {"stem": "conv", "stem_depths": [0, 1]}, "its number of residual blocks"),
     (TrafficVLMVisionConfig, {"drop_path_rate": 1.0}, "drop_path_rate is 1.0"),
     (TrafficVLMVisionConfig, {"attention_dropout": -0.1}, "attention_dropout is -0.1"),
     (TrafficVLMVisionConfig, {"num_hidden_layers": -1}, "num_hidden_layers is negative"),

@@ -185,3 +185,16 @@ def test_conv_stem_keeps_the_grid(tiny_model, tiny_inputs) -> None:
     moved = pixels.clone()
     moved[..., 24:] += 1.0
     assert_close(stem(pixels)[..., 0], stem(moved)[..., 0])
+
+
+def test_residual_blocks_of_the_stem_start_as_if_they_were_not_there(tiny_model, tiny_inputs) -> None:
+    vision = {"stem": "conv", "stem_channels": [4, 8, 8]}
+    plain, deeper = tiny_model(vision=vision), tiny_model(vision={**vision, "stem_depths": [0, 2, 1]})
+    missing = deeper.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert len(missing) == 3 * 3
+    assert all(".refine." in name for name in missing)
+    pixels = tiny_inputs(plain.config)["pixel_values"]
+    stem = deeper.model.vision_tower.embeddings.stem
+    assert_close(stem(pixels), plain.model.vision_tower.embeddings.stem(pixels))
+    stem(pixels).square().sum().backward()
+    assert all(block.convolution.weight.grad.abs().sum() > 0 for stage in stem.refine for block in stage)

@@ -25,7 +25,7 @@ def config_of(name, **changes):
     return TrafficVLMConfig(**{**values, "num_patch_labels": 14, **changes})
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "base"])
+@pytest.mark.parametrize("name", ["tiny", "small", "sharp", "base"])
 def test_parameters_are_counted_exactly(name):
     config = config_of(name)
     with torch.device("meta"):
@@ -46,7 +46,7 @@ def test_parameters_of_other_fusions_are_counted_exactly(changes):
     assert sum(count_parameters(config).values()) == sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["tiny", "small"])
+@pytest.mark.parametrize("name", ["tiny", "sharp"])
 def test_operations_and_memory_are_those_of_a_forward_pass(name):
     config = config_of(name)
     model = TrafficVLMForConditionalGeneration(config)
