@@ -154,6 +154,7 @@ _NUMBERS |= {"thirty": 30, "forty": 40, "fifty": 50, "hundred": 100}
 _LOCATION = re.compile(r"<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*<loc(\d{4})>\s*([^<;]*)")
 
 
+@lru_cache(maxsize=65536)
 def normalise(text: str) -> str:
     """Text as it is compared: NFKC, lower case, straight quotes, no mark-up or final punctuation.
 
@@ -527,6 +528,8 @@ def kind_of(answers: Iterable[str], tolerance: float = 0.02) -> str:
         The first of `KINDS` that reads the labels into at least one decision, else "text".
     """
     counts = Counter(answers)
+    if {normalise(answer) for answer in counts} == {"there is none"}:
+        return "place"  # where things are is asked that way, and in this split the thing never is
     total = sum(counts.values())
     for kind in KINDS:
         readings: Counter[str] = Counter()

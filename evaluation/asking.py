@@ -137,7 +137,7 @@ def predict_views(
         for suffix, table in tables.items():
             save(table, output / f"predictions{suffix}.parquet")
         if train is not None:
-            save(baselines.question_rows(train), output / "training-questions.parquet")
+            save(baselines.question_rows(train), output / baselines.TRAINING_QUESTIONS)
     if model.config.uses_cross_attention:  # a blind model has no maps
         found = looking.look(model, processor, shown, tables[""], output)
         if state.is_main_process:

@@ -17,6 +17,8 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+#: The table that they learn from, beside the tables of answers.
+TRAINING_QUESTIONS = "training-questions.parquet"
 ATTRIBUTES = ("weather", "timeofday", "scene")
 #: Families whose answers are sentences or places of their own are not worth a classifier over answers.
 MOST_ANSWERS = 40

@@ -9,20 +9,15 @@ import pandas as pd
 from traffic_vlm.processing.bdd100k.mirror import mirror_text
 
 from .answers import UNCLEAR, read
-from .metrics import frame_weights, interval
+from .metrics import mean_with_interval
 
 KEY = ["image_id", "question_index"]
 
 
-def _by_frame(values: np.ndarray, frames: pd.Series, samples: int = 1000) -> dict[str, Any]:
+def _by_frame(values: np.ndarray, frames: pd.Series) -> dict[str, Any]:
     """Mean of 0/1 values with its interval by frame."""
-    names, index = np.unique(frames.astype(str), return_inverse=True)
-    weights = frame_weights(len(names), samples)
-    hits = np.bincount(index, values, minlength=len(names))
-    counts = np.bincount(index, minlength=len(names))
-    with np.errstate(invalid="ignore"):
-        span = interval((weights @ hits) / (weights @ counts))
-    return {"n": len(values), "rate": round(float(values.mean()), 6), "interval": span}
+    found = mean_with_interval(values, frames.astype(str).tolist())
+    return {"n": len(values), "rate": found["mean"], "interval": found["interval"]}
 
 
 def opposites(table: pd.DataFrame) -> dict[str, Any]:
@@ -71,7 +66,8 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, *, is_mirrored: bool = F
             compared.
 
     Returns:
-        "all" and one entry a family: n, rate with its interval, both_right.
+        "all" and one entry a family: n, rate with its interval, both_right. Two answers that cannot be read
+        do not agree.
     """
     joined = table.merge(other, on=KEY, suffixes=("", "_other"), validate="one_to_one")
     if joined.empty:
@@ -83,7 +79,8 @@ def agreement(table: pd.DataFrame, other: pd.DataFrame, *, is_mirrored: bool = F
         )
     else:
         decision = joined["decision_other"]
-    same = (joined["decision"] == decision).to_numpy()
+    readable = (joined["decision"] != UNCLEAR) & (decision != UNCLEAR)
+    same = ((joined["decision"] == decision) & readable).to_numpy()
     right = (joined["correct"] & joined["correct_other"]).to_numpy()
 
     def summary(inside: np.ndarray) -> dict[str, Any]:

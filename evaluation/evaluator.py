@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import calibration
+from . import baselines, calibration
 from .alignment import align
-from .asking import predict_views
+from .asking import optional, predict_views
 from .command import REPORT, add_inputs, new_parser, processes, run_command
 from .metrics import as_table
 from .predict import DatasetError, load, open_frames, save
@@ -57,8 +57,9 @@ def evaluate_checkpoint(
 
 
 def _clear(output: Path, keep: Path | None = None) -> None:
-    """Remove what an earlier evaluation left, so that no table of another model is scored."""
-    for stale in (*output.glob("predictions*.parquet"), output / "grounding.json"):
+    """Remove what an earlier evaluation left, so that no table of another model or data set is scored."""
+    others = (output / "grounding.json", output / "grounding.parquet", output / baselines.TRAINING_QUESTIONS)
+    for stale in (*output.glob("predictions*.parquet"), *others):
         if keep is None or stale.resolve() != keep.resolve():
             stale.unlink(missing_ok=True)
 
@@ -72,8 +73,8 @@ def evaluate_predictions(
         predictions: Parquet, CSV, JSON or JSON lines; with a data set it needs image_id, question and
             prediction, without one also family and answer.
         output: folder of the report.
-        dataset: the data set whose questions were answered; adds labels and checks that each is answered
-            once.
+        dataset: the data set whose questions were answered; adds labels, checks that each is answered once,
+            and its training split adds the baselines that learn from it.
         split: its split.
 
     Returns:
@@ -83,12 +84,16 @@ def evaluate_predictions(
         PredictionError: if the predictions cannot be scored.
         DatasetError: if a file cannot be read.
     """
-    table, counts = load(predictions), None
+    table, counts, train = load(predictions), None, None
     if dataset is not None:
         table, counts = align(table, open_frames(dataset, split))
+        train = optional(dataset, "train")
+    table = as_table(table)
     output.mkdir(parents=True, exist_ok=True)
     _clear(output, keep=predictions)
-    save(as_table(table), output / "predictions.parquet")
+    save(table, output / "predictions.parquet")
+    if train is not None:
+        save(baselines.question_rows(train), output / baselines.TRAINING_QUESTIONS)
     result = score(output, predictions.stem)
     if counts is not None:
         result["alignment"] = counts

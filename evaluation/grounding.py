@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .metrics import frame_weights, interval
+from .metrics import mean_with_interval
 
 #: 15 pixels (Zhang et al., 2018, arXiv:1608.00507) in a picture 512 pixels wide, as a fraction of the width.
 TOLERANCE = 15 / 512
@@ -112,16 +112,6 @@ def scored(table: pd.DataFrame, maps: np.ndarray) -> pd.DataFrame:
     """The table of rows with the scores of their maps (`score_map`) as columns."""
     scores = [score_map(m, boxes) for m, boxes in zip(maps, table["evidence"], strict=True)]
     return table.reset_index(drop=True).join(pd.DataFrame(scores))
-
-
-def mean_with_interval(values: np.ndarray, frames: Sequence[str], samples: int = 1000) -> dict[str, Any]:
-    """Mean over rows, with its interval by frame."""
-    names, index = np.unique(np.asarray(frames, dtype=str), return_inverse=True)
-    weights = frame_weights(len(names), samples)
-    sums, counts = (np.bincount(index, w, minlength=len(names)) for w in (values, np.ones(len(values))))
-    with np.errstate(invalid="ignore"):
-        span = interval((weights @ sums) / (weights @ counts))
-    return {"mean": round(float(values.mean()), 6), "interval": span}
 
 
 def summarise(rows: pd.DataFrame) -> dict[str, Any]:

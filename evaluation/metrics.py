@@ -20,11 +20,12 @@ import pandas as pd
 from scipy.sparse import csr_array
 from sklearn.metrics import classification_report, confusion_matrix
 
-from .answers import ABSTAIN, FIVE_WAY, UNCLEAR, kind_of, normalise, read, read_boxes
+from .answers import ABSTAIN, FIVE_WAY, MORE_THAN_FIVE, UNCLEAR, kind_of, normalise, read, read_boxes
 
 REQUIRED = ("image_id", "family", "answer", "prediction")
 FIVE_WAY_FAMILY = "move_forward"
 OTHER = "(other)"
+COUNTS = {**{str(number): number for number in range(6)}, MORE_THAN_FIVE: 6}
 SAMPLES = 1000
 INTERVAL = (2.5, 97.5)
 
@@ -57,8 +58,30 @@ def as_table(predictions: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.Data
     for column in ("image_id", "family", "answer"):
         if table[column].isna().any():
             raise PredictionError(f"{int(table[column].isna().sum())} prediction row(s) have no {column}")
-    table["prediction"] = [text if isinstance(text, str) else "" for text in table["prediction"]]
+    for column in ("answer", "prediction"):
+        table[column] = [_as_text(value) for value in table[column]]
+    if "confidence" in table:
+        table["confidence"] = _probabilities(table["confidence"])
     return table.reset_index(drop=True)
+
+
+def _as_text(value: Any) -> str:
+    """A prediction as text: files hold numbers where a model answers in digits, nothing where it failed."""
+    if isinstance(value, (float, np.floating)):
+        return "" if np.isnan(value) else f"{value:g}"
+    return str(value) if isinstance(value, (str, int, np.integer, np.bool_)) else ""
+
+
+def _probabilities(values: pd.Series) -> pd.Series:
+    """Confidences as numbers, NaN where there is none."""
+    given = values[values.notna() & (values != "")]
+    numbers = pd.to_numeric(given, errors="coerce")
+    wrong = given[~numbers.between(0, 1)]
+    if len(wrong):
+        raise PredictionError(
+            f"{len(wrong)} confidence(s) are no probability from 0 to 1, the first is {str(wrong.iloc[0])!r}"
+        )
+    return numbers.astype(float).reindex(values.index)
 
 
 def kinds_of(table: pd.DataFrame) -> dict[str, str]:
@@ -128,9 +151,9 @@ def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
             decisions that are none of the classes (unclear, abstained, or a class that never is the truth).
 
     Returns:
-        accuracy, balanced_accuracy (mean recall), macro_f1 and weighted_f1, each (...). Classes without a
-        row are left out of the means; with no rows at all the scores are NaN. As in scikit-learn, a class
-        that is never predicted has an F1 of 0.
+        accuracy, balanced_accuracy (mean recall), macro_precision, weighted_precision, macro_f1 and
+        weighted_f1, each (...). Classes without a row are left out of the means; with no rows at all the
+        scores are NaN. As in scikit-learn, a class that is never predicted has a precision and an F1 of 0.
     """
     classes = confusion.shape[-2]
     support = confusion.sum(-1)
@@ -138,12 +161,15 @@ def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
     predicted = confusion[..., :classes].sum(-2)
     present = support > 0
     recall = np.where(present, hits / np.where(present, support, 1), 0.0)
+    precision = np.where(present & (predicted > 0), hits / np.where(predicted > 0, predicted, 1), 0.0)
     f1 = np.where(present, 2 * hits / np.where(present, support + predicted, 1), 0.0)
     total, num_present = support.sum(-1), present.sum(-1).astype(float)
     with np.errstate(invalid="ignore"):
         return {
             "accuracy": hits.sum(-1) / total,
             "balanced_accuracy": recall.sum(-1) / num_present,
+            "macro_precision": precision.sum(-1) / num_present,
+            "weighted_precision": (precision * support).sum(-1) / total,
             "macro_f1": f1.sum(-1) / num_present,
             "weighted_f1": (f1 * support).sum(-1) / total,
         }
@@ -182,6 +208,25 @@ def interval(samples: np.ndarray) -> tuple[float, float] | None:
         return None
     low, high = np.percentile(defined, INTERVAL)
     return float(low), float(high)
+
+
+def mean_with_interval(values: np.ndarray, frames: Sequence[str], samples: int = SAMPLES) -> dict[str, Any]:
+    """Mean over rows, with its interval by frame.
+
+    Args:
+        values: (rows,) numbers.
+        frames: (rows,) the frame of each row.
+        samples: number of bootstrap samples.
+
+    Returns:
+        mean and interval.
+    """
+    names, index = np.unique(np.asarray(frames, dtype=str), return_inverse=True)
+    weights = frame_weights(len(names), samples)
+    sums, counts = (np.bincount(index, w, minlength=len(names)) for w in (values, np.ones(len(values))))
+    with np.errstate(invalid="ignore"):
+        span = interval((weights @ sums) / (weights @ counts))
+    return {"mean": round(float(values.mean()), 6), "interval": span}
 
 
 def bootstrap_auc(
@@ -247,16 +292,8 @@ def _family_row(
         "classes": len(classes),
         "unparsed": int((group["decision"] == UNCLEAR).sum()),
         "abstained": int(((group["decision"] == ABSTAIN) & (group["truth"] != ABSTAIN)).sum()),
-        "exact": float(
-            np.mean(
-                [
-                    normalise(a) == normalise(p)
-                    for a, p in zip(group["answer"], group["prediction"], strict=True)
-                ]
-            )
-        )
-        if len(group)
-        else None,
+        "exact": _share(group["answer"].str.strip() == group["prediction"].str.strip()),
+        "normalised": _share(group["answer"].map(normalise) == group["prediction"].map(normalise)),
     }
     if not classes:
         return row | {"note": "no label of this family could be read"}
@@ -286,6 +323,10 @@ def _family_row(
         )
         row |= _gain(samples["balanced_accuracy"], point["balanced_accuracy"], blind, weights)
     return row
+
+
+def _share(hits: pd.Series) -> float | None:
+    return float(hits.mean()) if len(hits) else None
 
 
 def _gain(samples: np.ndarray, point: np.ndarray, blind: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
@@ -340,12 +381,11 @@ def family_table(
         seed: of the bootstrap.
 
     Returns:
-        One mapping a family, sorted by name: n, frames, classes, accuracy, balanced_accuracy, macro_f1,
-            weighted_f1 with their `_interval`s, auc for yes/no families with `score_yes`, exact (the share
-            of predictions equal to the label as normalised text), commonest answer and its scores,
-            unparsed, abstained, and with `shuffled` the scores of those, gain in balanced accuracy, its
-            interval and `sees`. A family with one class has accuracy alone and a `note`. Scores are
-            fractions.
+        One mapping a family, sorted by name: n, frames, classes, what `scores` returns with their
+        `_interval`s, auc for yes/no families with `score_yes`, exact and normalised (the share of
+        predictions equal to the label as text, and as normalised text), commonest answer and its scores,
+        unparsed, abstained, and with `shuffled` the scores of those, gain in balanced accuracy, its interval
+        and `sees`. A family with one class has accuracy alone and a `note`. Scores are fractions.
 
     Raises:
         PredictionError: if a table cannot be scored, or the shuffled one answers other rows.
@@ -430,20 +470,36 @@ def class_report(table: pd.DataFrame) -> dict[str, Any]:
 def count_within_one(table: pd.DataFrame, low: int = 1, high: int = 5) -> dict[str, Any] | None:
     """How often a count is right to within one, for true counts from `low` to `high`.
 
+    Always answering the number in the middle is often right to within one: that stands beside it.
+
     Args:
         table: decided rows of the kind "count".
         low, high: range of true counts; "more than five" stands for six in a prediction.
 
     Returns:
-        n and within_one as a fraction; `None` when no row has such a count.
+        n, within_one with the low and high end of its interval by frame, without_more (where "more than
+        five" is never near enough, not even to five), constant (the best number to say always) and
+        constant_within_one, fractions; `None` when no row has such a count.
     """
-    value = {**{str(i): i for i in range(6)}, "more than five": 6}
-    truth = table["truth"].map(value)
+    truth = table["truth"].map(COUNTS)
     rows = table[(table["kind"] == "count") & (truth >= low) & (truth <= high)]
     if rows.empty:
         return None
-    distance = (rows["truth"].map(value) - rows["decision"].map(value).fillna(99)).abs()
-    return {"n": len(rows), "within_one": _round(float((distance <= 1).mean()))}
+    true, said = rows["truth"].map(COUNTS), rows["decision"].map(COUNTS)
+    near = (true - said).abs() <= 1  # what is no count is not near
+    always = {number: float(((true - number).abs() <= 1).mean()) for number in COUNTS.values()}
+    constant = max(always, key=lambda number: always[number])
+    found = mean_with_interval(near.to_numpy(float), rows["image_id"].astype(str).tolist())
+    ends = found["interval"] or (None, None)
+    return {
+        "n": len(rows),
+        "within_one": found["mean"],
+        "low": _round(ends[0]),
+        "high": _round(ends[1]),
+        "without_more": _round(float((near & (said <= high)).mean())),
+        "constant": constant,
+        "constant_within_one": _round(always[constant]),
+    }
 
 
 def box_scores(table: pd.DataFrame, threshold: float = 0.5) -> dict[str, Any] | None:

@@ -36,6 +36,7 @@ QUESTION_COLUMNS = (
     "rule",
     "pair_id",
 )
+TEXT_COLUMNS = ("image_id", "question", "family", "answer", "prediction")
 #: Temperatures at which every confidence is kept, so that one can be fitted without asking again.
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 OPEN_FAMILIES = ("detect", "describe")
@@ -429,7 +430,8 @@ def load(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     readers: dict[str, Callable[..., pd.DataFrame]] = {
         ".parquet": pd.read_parquet,
-        ".csv": lambda p: pd.read_csv(p, keep_default_na=False),
+        # Ids and answers may look like numbers and are text: 007 is not 7.
+        ".csv": lambda p: pd.read_csv(p, keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str)),
         ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=False),
         ".json": lambda p: pd.read_json(p, dtype=False),
     }

@@ -9,11 +9,17 @@ from .metrics import FIVE_WAY_FAMILY, format_table, percent
 
 LANE_AND_SAFETY = ("lane_clear_", "turn_", "change_lane_")
 LEAST_POSITIVES = 30
+SHUFFLED = "shuffled"
+WEIGHED = ("macro_precision", "weighted_precision", "weighted_f1")
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+def _mean(rows: Sequence[Mapping[str, Any]], score: str) -> float | None:
+    """Mean of a score over the rows that have it."""
+    known = [row[score] for row in rows if row.get(score) is not None]
     return round(sum(known) / len(known), 6) if known else None
+
+
+Glance = tuple[str, float | None, str, float | None]
 
 
 def headline(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,9 +31,28 @@ def headline(result: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         name -> fraction (or ratio, or count), `None` where it could not be measured.
     """
+    return {name: value for name, value, _, _ in _glance(result)}
+
+
+def to_beat(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the headline numbers must beat: name -> by (who reaches it without looking) and value."""
+    return {
+        name: {"by": rival, "value": beaten}
+        for name, value, rival, beaten in _glance(result)
+        if value is not None and beaten is not None
+    }
+
+
+def _glance(result: Mapping[str, Any]) -> list[Glance]:
+    """The headline numbers: name, value, the rival that does not look, and what that reaches."""
+    return [*_scores_at_a_glance(result), *_checks_at_a_glance(result)]
+
+
+def _scores_at_a_glance(result: Mapping[str, Any]) -> list[Glance]:
+    """How right the answers are."""
     rows = {row["family"]: row for row in result["families"]}
-    five = rows.get(f"{FIVE_WAY_FAMILY} (five-way)", {})
-    every = result.get("all_frames") or {}
+    five, every = rows.get(f"{FIVE_WAY_FAMILY} (five-way)", {}), result.get("all_frames") or {}
+    time, weather, light = (rows.get(name, {}) for name in ("time_of_day", "weather", "light_state"))
     lanes = [row for family, row in rows.items() if family.startswith(LANE_AND_SAFETY)]
     presence = [
         row
@@ -35,54 +60,68 @@ def headline(result: Mapping[str, Any]) -> dict[str, Any]:
         if family.startswith("presence_")
         and result["classes"][family]["classes"].get("yes", {}).get("support", 0) >= LEAST_POSITIVES
     ]
-    yes_no = [row for row in rows.values() if row.get("kind") == "yes/no" and "gain" in row]
+    cars = result["counting"].get("count_car", {})
+    balanced, blind, most = "balanced_accuracy", "shuffled_balanced_accuracy", "commonest_accuracy"
+    lane, asked = "lane clear, turn, change lane", f"presence ({len(presence)} categories)"
+    forward = "move forward, five-way"
+    return [
+        (f"{forward}: accuracy", five.get("accuracy"), "commonest", five.get(most)),
+        (f"{forward}: macro-F1", five.get("macro_f1"), SHUFFLED, five.get("shuffled_macro_f1")),
+        (f"{lane}: balanced accuracy", _mean(lanes, balanced), SHUFFLED, _mean(lanes, blind)),
+        (f"{asked}: balanced accuracy", _mean(presence, balanced), SHUFFLED, _mean(presence, blind)),
+        (f"{asked}: AUC", _mean(presence, "auc"), "chance", 0.5),
+        (f"{forward}, every frame: accuracy", every.get("accuracy"), "commonest", every.get(most)),
+        (f"{forward}, every frame: macro-F1", every.get("macro_f1"), "", None),
+        ("time of day: accuracy", time.get("accuracy"), "commonest", time.get(most)),
+        ("weather: accuracy", weather.get("accuracy"), "commonest", weather.get(most)),
+        ("light state: balanced accuracy", light.get(balanced), SHUFFLED, light.get(blind)),
+        (
+            "cars counted to within one (one to five)", cars.get("within_one"),
+            f"always {cars.get('constant')}", cars.get("constant_within_one"),
+        ),
+    ]  # fmt: skip
+
+
+def _checks_at_a_glance(result: Mapping[str, Any]) -> list[Glance]:
+    """Whether the answers come from the picture, agree with each other, and know how sure they may be."""
+    rows, agree = result["families"], result["consistency"]
     calibration, grounding = result.get("calibration") or {}, result.get("grounding") or {}
     over_categories = grounding.get("presence", {}).get("mean_over_categories", {})
     drop = grounding.get("drop", {})
-    elsewhere = drop.get("elsewhere", {}).get("mean")
-    safety: Mapping[str, Any] = next((g for g in calibration.get("groups", []) if g["group"] == "safety"), {})
-    return {
-        "move forward, five-way: accuracy": five.get("accuracy"),
-        "move forward, five-way: macro-F1": five.get("macro_f1"),
-        "lane clear, turn, change lane: balanced accuracy": _mean(
-            [row.get("balanced_accuracy") for row in lanes]
-        ),
-        f"presence ({len(presence)} categories): balanced accuracy": _mean(
-            [row.get("balanced_accuracy") for row in presence]
-        ),
-        f"presence ({len(presence)} categories): AUC": _mean([row.get("auc") for row in presence]),
-        "move forward, five-way, every frame: accuracy": every.get("accuracy"),
-        "move forward, five-way, every frame: macro-F1": every.get("macro_f1"),
-        "time of day: accuracy": rows.get("time_of_day", {}).get("accuracy"),
-        "weather: accuracy": rows.get("weather", {}).get("accuracy"),
-        "light state: balanced accuracy": rows.get("light_state", {}).get("balanced_accuracy"),
-        "cars counted to within one (one to five)": result["counting"].get("count_car", {}).get("within_one"),
-        "families that see": sum(bool(row.get("sees")) for row in rows.values()),
-        "families that do not": sum(row.get("sees") is False for row in rows.values()),
-        "yes/no families: gain over shuffled pictures": _mean([row["gain"] for row in yes_no]),
-        "opposite pairs: both right": result["consistency"].get("opposites", {}).get("all", {}).get("rate"),
-        "paraphrases: same answer": result["consistency"].get("paraphrased", {}).get("all", {}).get("rate"),
-        "mirrored frames: mirrored answer": result["consistency"]
-        .get("mirrored", {})
-        .get("all", {})
-        .get("rate"),
-        "pointing game above the centre (mean over categories)": over_categories.get("above_centre", {}).get(
-            "mean"
-        ),
-        "mass ratio (mean over categories)": over_categories.get("ratio", {}).get("mean"),
-        "probability lost when the evidence is blanked": drop.get("evidence", {}).get("mean"),
-        "probability lost when as much is blanked elsewhere": elsewhere,
-        "calibration error after temperature": calibration.get("ece"),
-        "false safe at half coverage": safety.get("false_safe", {}).get("rate"),
-    }
+    lost, elsewhere = (drop.get(name, {}).get("mean") for name in ("evidence", "elsewhere"))
+    ece, ece_before = calibration.get("ece"), calibration.get("ece_before")
+    safety = next((g for g in calibration.get("groups", []) if g["group"] == "safety"), {})
+    yes_no = [row for row in rows if row.get("kind") == "yes/no" and "gain" in row]
+
+    def rate(name: str) -> float | None:
+        found: float | None = agree.get(name, {}).get("all", {}).get("rate")
+        return found
+
+    def mean(name: str) -> float | None:
+        found: float | None = over_categories.get(name, {}).get("mean")
+        return found
+
+    return [
+        ("families that see", sum(bool(row.get("sees")) for row in rows), "", None),
+        ("families that do not", sum(row.get("sees") is False for row in rows), "", None),
+        ("yes/no families: gain over shuffled pictures", _mean(yes_no, "gain"), "", None),
+        ("opposite pairs: both right", rate("opposites"), SHUFFLED, agree.get("opposites_shuffled")),
+        ("paraphrases: same answer", rate("paraphrased"), "", None),
+        ("mirrored frames: mirrored answer", rate("mirrored"), "", None),
+        ("pointing game above the centre (mean over categories)", mean("above_centre"), "", None),
+        ("mass ratio (mean over categories)", mean("ratio"), "even map", 1.0 if over_categories else None),
+        ("probability lost when the evidence is blanked", lost, "elsewhere", elsewhere),
+        ("probability lost when as much is blanked elsewhere", elsewhere, "", None),
+        ("calibration error after temperature", ece, "before", ece_before),
+        ("false safe at half coverage", safety.get("false_safe", {}).get("rate"), "", None),
+    ]  # fmt: skip
 
 
 def verdict(grounding: Mapping[str, Any] | None) -> dict[str, Any]:
     """Whether the visualisations prove grounding, by rule.
 
-    Proof is: pointing game above the centre baseline, mass ratio above 1, and a larger drop when the
-        evidence is
-    blanked than when as much is blanked elsewhere, each with its whole 95% interval.
+    Proof is: pointing game above the centre baseline, mass ratio above 1, and a larger drop when the evidence
+    is blanked than when as much is blanked elsewhere, each with its whole 95% interval.
 
     Args:
         grounding: from `looking.look`, `None` where nothing could be measured.
@@ -125,6 +164,10 @@ def _number(name: str, value: Any) -> str:
     return f"{value:.2f}" if "mass ratio" in name else f"{100 * value:.1f}%"
 
 
+def _rival(name: str, rivals: Mapping[str, Mapping[str, Any]]) -> str:
+    return f"{rivals[name]['by']}: {_number(name, rivals[name]['value'])}" if name in rivals else ""
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """The report as a page.
 
@@ -147,12 +190,14 @@ def markdown(result: Mapping[str, Any]) -> str:
         ]
     lines += ["## At a glance", ""]
     lines += _table(
-        ["what", "measured"], [(name, _number(name, v)) for name, v in result["headline"].items()]
+        ["what", "measured", "to beat, without looking"],
+        [(name, _number(name, v), _rival(name, result["to_beat"])) for name, v in result["headline"].items()],
     )
     lines += [f"**{result['verdict']['sentence']}**", ""]
     lines += ["## Families", "", format_table(result["families"]), "", "![](families.png)", ""]
     lines += _details(result["families"])
     lines += _five_way_lines(result)
+    lines += _counting_lines(result["counting"])
     lines += _baseline_lines(result)
     lines += _consistency_lines(result["consistency"])
     if result["calibration"]:
@@ -166,13 +211,17 @@ def markdown(result: Mapping[str, Any]) -> str:
             r["n"],
             percent(r["accuracy"], r["accuracy_interval"]),
             percent(r["balanced_accuracy"]),
+            percent(r.get("shuffled_balanced_accuracy")),
         )
         for r in result["slices"]
     ]
     lines += ["## Slices", ""]
-    lines += _table(["slice", "value", "n", "accuracy", "balanced accuracy of yes/no families"], slices)
+    lines += _table(
+        ["slice", "value", "n", "accuracy", "balanced accuracy of yes/no families", "shuffled"], slices
+    )
     lines += ["![](slices.png)", ""]
     lines += _class_lines(result["classes"])
+    lines += _wording_lines(result["families"])
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -217,6 +266,37 @@ def _five_way_lines(result: Mapping[str, Any]) -> list[str]:
         "",
         *_table(head, rows),
     ]
+
+
+def _counting_lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Counts from one to five, beside the number that is best to say always."""
+    rows = [
+        (
+            family, c["n"],
+            percent(c["within_one"], None if c["low"] is None else (c["low"], c["high"])),
+            percent(c["without_more"]), f"{c['constant']}: {percent(c['constant_within_one'])}",
+            percent(c.get("shuffled_within_one")),
+        )
+        for family, c in found.items()
+    ]  # fmt: skip
+    if not rows:
+        return []
+    note = "*More than five* stands for six, which is within one of five; the next column leaves that out."
+    head = ["one to five", "n", "right to within one", "without more than five", "best constant", "shuffled"]
+    return ["## Counting", "", note, "", *_table(head, rows)]
+
+
+def _wording_lines(families: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Equal as text, equal as normalised text, and equal as decision."""
+    rows = [
+        (
+            row["family"],
+            *(percent(row.get(name)) for name in ("exact", "normalised", "accuracy", *WEIGHED)),
+        )
+        for row in families
+    ]  # fmt: skip
+    head = ["family", "exact", "normalised", "decision", *(name.replace("_", " ") for name in WEIGHED)]
+    return ["## Words and decisions", "", *_table(head, rows)]
 
 
 def _baseline_lines(result: Mapping[str, Any]) -> list[str]:

@@ -49,6 +49,7 @@ def score(output: Path, name: str = "") -> dict[str, Any]:
     }
     kinds = kinds_of(table)
     decided = with_five_way(decide(table, kinds))
+    shuffled = with_five_way(decide(as_table(others["shuffled"]), kinds)) if "shuffled" in others else None
     rows = family_table(table, others.get("shuffled"))
     result: dict[str, Any] = {
         "name": name,
@@ -56,20 +57,16 @@ def score(output: Path, name: str = "") -> dict[str, Any]:
         "frames": int(table["image_id"].nunique()),
         "families": rows,
         "classes": {str(f): class_report(part) for f, part in decided.groupby("family")},
-        "counting": {
-            str(f): within
-            for f, part in decided.groupby("family")
-            if (within := count_within_one(part)) is not None
-        },
+        "counting": _counting(decided, shuffled),
         "boxes": {str(f): b for f, part in decided.groupby("family") if (b := box_scores(part)) is not None},
         "baselines": _baselines(table, rows, others, output),
         "consistency": _consistency(decide(table, kinds), others, kinds),
-        "slices": slice_table(decide(table, kinds)),
+        "slices": slice_table(decide(table, kinds), shuffled),
         "grounding": _read_json(output / "grounding.json"),
         "all_frames": _all_frames(others),
     }
     result["calibration"], pictures = _calibration(decide(table, kinds), others, kinds)
-    result["headline"] = report.headline(result)
+    result["headline"], result["to_beat"] = report.headline(result), report.to_beat(result)
     result["verdict"] = report.verdict(result["grounding"])
     _draw(result, pictures, output)
     write_report(result, output)
@@ -84,6 +81,19 @@ def write_report(result: Mapping[str, Any], output: Path) -> None:
 
 def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _counting(decided: pd.DataFrame, shuffled: pd.DataFrame | None) -> dict[str, Any]:
+    """Counts right to within one, beside the same model's about other frames' pictures: family -> numbers."""
+    result = {}
+    for family, part in decided.groupby("family"):
+        found = count_within_one(part)
+        if found is not None:
+            result[str(family)] = found
+            if shuffled is not None:
+                blind = count_within_one(shuffled[shuffled["family"] == family])
+                found["shuffled_within_one"] = blind["within_one"] if blind else None
+    return result
 
 
 def _all_frames(others: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
@@ -103,14 +113,14 @@ def _baselines(
     tables = {"label oracle": baselines.oracle(table)}
     if "grey" in others:
         tables["grey picture"] = others["grey"]
-    path = output / "training-questions.parquet"
+    path = output / baselines.TRAINING_QUESTIONS
     if path.is_file():
         train = load(path)
         tables["commonest answer in training"] = baselines.commonest(train, table)
         tables["question only"] = baselines.question_only(train, table)
         if set(baselines.ATTRIBUTES) <= set(table.columns):
             tables["attributes only"] = baselines.attributes_only(train, table)
-    keep = ("family", "n", "accuracy", "balanced_accuracy", "macro_f1", "exact")
+    keep = ("family", "n", "accuracy", "balanced_accuracy", "macro_f1")
     return {
         name: [{k: row[k] for k in keep if k in row} for row in family_table(other, samples=2)]
         for name, other in tables.items()
@@ -129,6 +139,9 @@ def _consistency(
         if name in others and "question_index" in table:
             other = decide(as_table(others[name]), kinds)
             result[name] = consistency.agreement(table, other, is_mirrored=name == "mirrored")
+    if "shuffled" in others:
+        blind = consistency.opposites(decide(as_table(others["shuffled"]), kinds))
+        result["opposites_shuffled"] = blind["all"]["rate"] if blind else None
     if "adversarial" in others:
         asked = as_table(others["adversarial"])
         result["adversarial_presence"] = family_table(asked)[0]

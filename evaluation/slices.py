@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .answers import UNCLEAR
-from .grounding import mean_with_interval
+from .metrics import mean_with_interval
 
 MIN_ROWS = 50
 SIZES = ((0.0, "under 0.2%"), (0.002, "0.2 to 1%"), (0.01, "1 to 5%"), (0.05, "over 5%"))
@@ -60,18 +60,20 @@ def slice_columns(table: pd.DataFrame) -> dict[str, pd.Series]:
     return columns
 
 
-def slice_table(table: pd.DataFrame) -> list[dict[str, Any]]:
+def slice_table(table: pd.DataFrame, shuffled: pd.DataFrame | None = None) -> list[dict[str, Any]]:
     """Accuracy of every slice with at least `MIN_ROWS` rows.
 
     Args:
         table: decided predictions.
+        shuffled: decided predictions of the same model for the same questions about other frames' pictures.
 
     Returns:
-        One mapping a slice: slice, value, n, frames, accuracy and its interval by frame, and
-            balanced_accuracy, the
-        mean over the yes/no families that have at least ten rows of either answer there.
+        One mapping a slice: slice, value, n, frames, accuracy and its interval by frame, balanced_accuracy
+        (the mean over the yes/no families that have at least ten rows of either answer there), and with
+        `shuffled` its shuffled_balanced_accuracy. Attributes stay those of the frame that was asked about.
     """
     known = table[table["truth"] != UNCLEAR]
+    blind = None if shuffled is None else slice_columns(shuffled)
     rows = []
     for name, values in slice_columns(known).items():
         groups = dict(list(known.groupby(values)))
@@ -90,6 +92,8 @@ def slice_table(table: pd.DataFrame) -> list[dict[str, Any]]:
                 "accuracy_interval": accuracy["interval"],
                 "balanced_accuracy": _mean_balanced(part),
             })  # fmt: skip
+            if shuffled is not None and blind is not None:
+                rows[-1]["shuffled_balanced_accuracy"] = _mean_balanced(shuffled[blind[name] == value])
     return rows
 
 

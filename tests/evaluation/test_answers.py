@@ -274,7 +274,7 @@ def test_boxes_come_back_as_fractions_and_broken_ones_are_left_out():
         (["<loc0008><loc0016><loc0512><loc0512> car", "There is none."], "boxes"),
         (["No."] * 99 + ["Yes."], "yes/no"),
         (["No."], "yes/no"),
-        (["There is none."], "count"),
+        (["There is none."], "place"),
         (["Yes, there are none.", "No, there is one."], "yes/no"),
         (["On the left.", "About the same."], "lane"),
         (

@@ -49,6 +49,12 @@ def test_agreement_compares_decisions_row_by_row():
     assert result["absence_car"]["rate"] == 1.0
 
 
+def test_two_answers_that_cannot_be_read_do_not_agree():
+    first = table([(*PAIRS[0][:4], "potato", None), *PAIRS[1:4]])
+    assert agreement(first, first)["presence_car"]["rate"] == 0.5
+    assert agreement(first, first)["absence_car"]["rate"] == 1.0
+
+
 def test_mirrored_answers_are_mirrored_back():
     first = table([
         ("a", 0, "compare", "On the left.", "On the left.", None),

@@ -42,6 +42,9 @@ def test_the_report_is_complete_and_readable(reported):
     for picture in ("families", "heads", "faithfulness", "reliability", "risk-coverage", "slices"):
         assert (output / f"{picture}.png").stat().st_size > 5000
     assert result["verdict"]["sentence"] in page
+    assert set(result["to_beat"]) < set(result["headline"])
+    assert "| mass ratio (mean over categories) | " in page
+    assert "even map: 1.00 |" in page
     assert result["verdict"]["proven"] is False  # ten painted frames prove nothing
     assert "nan" not in page.lower().replace("commonest", "")
 
@@ -101,6 +104,27 @@ def test_any_models_predictions_are_scored_against_the_data_set(dataset, tmp_pat
     assert result["verdict"]["sentence"].endswith("it was not measured.")
     page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "5 missing, 1 extra, 3 duplicate" in page
+
+
+def test_another_models_predictions_stand_beside_the_same_baselines(dataset, tmp_path):
+    table = alignment.question_table(evaluator.open_frames(dataset, "val"))
+    file, output = tmp_path / "theirs.parquet", tmp_path / "out"
+    table.assign(prediction="Yes.")[["image_id", "question", "prediction"]].to_parquet(file)
+    result = evaluator.evaluate_predictions(file, output, dataset)
+    assert set(result["baselines"]) == {
+        "label oracle", "commonest answer in training", "question only", "attributes only",
+    }  # fmt: skip
+    assert (output / "training-questions.parquet").is_file()
+    bare = table.assign(prediction="Yes.")[["image_id", "family", "answer", "prediction"]]
+    bare.to_parquet(file)
+    result = evaluator.evaluate_predictions(file, output)  # nothing of the first data set is left
+    assert set(result["baselines"]) == {"label oracle"}
+
+
+def test_ids_and_answers_that_look_like_numbers_stay_text(tmp_path):
+    file = tmp_path / "theirs.csv"
+    file.write_text("image_id,question,prediction\n007,How many cars?,2\n", encoding="utf-8")
+    assert load(file).iloc[0].tolist() == ["007", "How many cars?", "2"]
 
 
 def test_contradicting_predictions_are_refused(dataset):

@@ -59,9 +59,10 @@ def test_scores_equal_scikit_learn():
     assert ours["balanced_accuracy"] == pytest.approx(
         sk.recall_score(truth, decision, labels=present, average="macro")
     )
-    for average, name in (("macro", "macro_f1"), ("weighted", "weighted_f1")):
-        wanted = sk.f1_score(truth, decision, labels=present, average=average, zero_division=0)
-        assert ours[name] == pytest.approx(wanted)
+    for average in ("macro", "weighted"):
+        for name, score in (("f1", sk.f1_score), ("precision", sk.precision_score)):
+            wanted = score(truth, decision, labels=present, average=average, zero_division=0)
+            assert ours[f"{average}_{name}"] == pytest.approx(wanted)
 
 
 def test_a_class_that_a_bootstrap_sample_lacks_is_left_out():
@@ -168,6 +169,15 @@ def test_one_class_unparsed_and_abstained_are_reported_without_a_warning():
     assert "| - |" in text
 
 
+ROW = {"image_id": "a", "family": "f", "answer": "yes", "prediction": "no"}
+
+
+def test_confidences_of_a_file_are_numbers_and_may_be_missing():
+    table = as_table([ROW | {"confidence": c} for c in ("0.25", "", None, 1)])
+    assert table["confidence"].tolist()[::3] == [0.25, 1.0]
+    assert table["confidence"].isna().tolist() == [False, True, True, False]
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -175,6 +185,8 @@ def test_one_class_unparsed_and_abstained_are_reported_without_a_warning():
         ([{"image_id": "a", "family": "f", "answer": "yes"}], "lack the column"),
         ([{"image_id": None, "family": "f", "answer": "yes", "prediction": "no"}], "no image_id"),
         ([{"image_id": "a", "family": "f", "answer": None, "prediction": "no"}], "no answer"),
+        ([ROW | {"confidence": 93}], "no probability from 0 to 1, the first is '93'"),
+        ([ROW | {"confidence": 0.3}, ROW | {"confidence": "high"}], "the first is 'high'"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_in_one_line(made, message):
@@ -212,7 +224,43 @@ def test_counts_within_one_leave_out_none_and_many():
     table = decide(as_table([
         dict(image_id=str(i), family="count", answer=a, prediction=p) for i, (a, p) in enumerate(pairs)
     ]))  # fmt: skip
-    assert count_within_one(table) == {"n": 4, "within_one": 0.5}
+    found = count_within_one(table)
+    assert (found["n"], found["within_one"], found["without_more"]) == (4, 0.5, 0.25)
+    assert found["low"] <= 0.5 <= found["high"]
+    assert count_within_one(table[table["truth"] == "0"]) is None
+
+
+def test_a_constant_stands_beside_counts_within_one():
+    labels = ["Three.", "Four.", "Four.", "Five.", "One.", "More than five."]
+    table = decide(as_table([
+        dict(image_id=str(i), family="count", answer=a, prediction="More than five.")
+        for i, a in enumerate(labels)
+    ]))  # fmt: skip
+    found = count_within_one(table)
+    assert (found["constant"], found["constant_within_one"]) == (4, 0.8)
+    assert (found["within_one"], found["without_more"]) == (0.2, 0.0)
+
+
+def test_numbers_in_a_file_are_answers_and_not_silence():
+    rows = [
+        dict(image_id=str(i), family="count", answer=a, prediction=p)
+        for i, (a, p) in enumerate([("Two.", 2), ("Three.", 3.0), ("One.", float("nan")), ("Four.", None)])
+    ]
+    (row,) = family_table(rows)
+    assert (row["accuracy"], row["unparsed"]) == (0.5, 2)
+    (row,) = family_table([dict(image_id="a", family="f", answer="Yes.", prediction=True)])
+    assert row["accuracy"] == 1.0
+
+
+def test_exact_normalised_and_decided_answers_are_three_scores():
+    predictions = ["Yes, a car.", "yes, a car", "Yes.", "No."]
+    (row,) = family_table(
+        [
+            dict(image_id=str(i), family="f", answer="Yes, a car.", prediction=p)
+            for i, p in enumerate(predictions)
+        ]
+    )
+    assert (row["exact"], row["normalised"], row["accuracy"]) == (0.25, 0.5, 0.75)
 
 
 def test_boxes_match_by_category_and_overlap():

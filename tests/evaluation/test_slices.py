@@ -32,7 +32,10 @@ def test_slices_have_their_own_scores_and_small_ones_are_left_out():
         asked = {"image_id": f"f{i}", "family": "presence_car", "answer": answer, "prediction": prediction}
         rows.append({**asked, "timeofday": "night" if night else "daytime", "weather": weather})
     table = decide(as_table(pd.DataFrame(rows)))
-    found = {row["value"]: row for row in s.slice_table(table)}
+    shuffled = decide(as_table(pd.DataFrame(rows).assign(prediction="Yes.")))
+    found = {row["value"]: row for row in s.slice_table(table, shuffled)}
+    assert found["daytime"]["shuffled_balanced_accuracy"] == 0.5
+    assert "shuffled_balanced_accuracy" not in s.slice_table(table)[0]
     assert set(found) == {"night", "daytime"}
     assert found["night"]["accuracy"] == found["night"]["balanced_accuracy"] == 0.5
     assert found["daytime"]["accuracy"] == 1.0
