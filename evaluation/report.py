@@ -90,7 +90,7 @@ def _checks_at_a_glance(result: Mapping[str, Any]) -> list[Glance]:
     drop = grounding.get("drop", {})
     lost, elsewhere = (drop.get(name, {}).get("mean") for name in ("evidence", "elsewhere"))
     ece, ece_before = calibration.get("ece"), calibration.get("ece_before")
-    safety = next((g for g in calibration.get("groups", []) if g["group"] == "safety"), {})
+    safety: Mapping[str, Any] = next((g for g in calibration.get("groups", []) if g["group"] == "safety"), {})
     yes_no = [row for row in rows if row.get("kind") == "yes/no" and "gain" in row]
 
     def rate(name: str) -> float | None:
