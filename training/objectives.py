@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .augmentation import normalise
 from .collator import Batch, Collator
+from .consistency import PairBatch, PairCollator, consistency_loss
 from .losses import answer_loss, answer_tokens, known_patches, rows_with_evidence, scored_positions
 from .packing import PackedSplit
 from .recipe import Recipe
@@ -35,7 +36,7 @@ class AnswerObjective:
         module: What is trained.
     """
 
-    parts = ("answers", "patches", "grounding")
+    parts: tuple[str, ...] = ("answers", "patches", "grounding")
     collator: type[Collator] = Collator
 
     def __init__(self, recipe: Recipe, network: TrafficVLMForConditionalGeneration) -> None:
@@ -71,19 +72,46 @@ class AnswerObjective:
         if grounded:
             rows = rows_with_evidence(batch.evidence)
             grounding = grounding_loss(output.grounding_maps, batch.evidence) * rows
-        return torch.stack([answers, patches, grounding])
+        return torch.stack([answers, patches, grounding, *self.further_losses(output.logits, batch)])
+
+    def further_losses(self, logits: torch.Tensor, batch: Batch) -> list[torch.Tensor]:
+        """Sums of what an objective built on this one adds."""
+        return []
 
     def weights(self, progress: float) -> list[float]:
         """Weights of the parts at a share of the run."""
         loss = self.settings
+        patches = loss.patch_weight
+        if loss.patch_final is not None:
+            patches += (loss.patch_final - loss.patch_weight) * progress
         grounding = loss.grounding_weight + (loss.grounding_final - loss.grounding_weight) * progress
-        return [1.0, loss.patch_weight, grounding]
+        return [1.0, patches, grounding]
 
     def table(
         self, tokenizer: PreTrainedTokenizerBase, split: PackedSplit, frames: list[int], show: bool
     ) -> Table:
         """Table by family and its means, see `validation.validate`."""
         return validate(self.network, tokenizer, split, frames, show_progress=show)
+
+
+class ConsistentObjective(AnswerObjective):
+    """Answers as above that do not contradict each other; see `consistency`."""
+
+    parts = (*AnswerObjective.parts, "consistency")
+    collator = PairCollator
+
+    def divisors(self, batch: PairBatch) -> torch.Tensor:  # type: ignore[override]
+        """As above, and the number of pairs, `(4,)`."""
+        own = super().divisors(batch)
+        return torch.cat([own, own.new_tensor([float(len(batch.pairs))])])
+
+    def further_losses(self, logits: torch.Tensor, batch: PairBatch) -> list[torch.Tensor]:  # type: ignore[override]
+        """The consistency loss, summed."""
+        return [consistency_loss(logits, batch.labels, batch.pairs)]
+
+    def weights(self, progress: float) -> list[float]:
+        """Weights of the parts at a share of the run."""
+        return [*super().weights(progress), self.settings.consistency_weight]
 
 
 class CaptionObjective:
@@ -138,4 +166,8 @@ class CaptionObjective:
         }
 
 
-OBJECTIVES = {"answers": AnswerObjective, "captions": CaptionObjective}
+OBJECTIVES = {
+    "answers": AnswerObjective,
+    "consistent_answers": ConsistentObjective,
+    "captions": CaptionObjective,
+}

@@ -104,23 +104,28 @@ class LossSection:
     """What is learnt, and the weights of the parts of the loss.
 
     Attributes:
-        objective: `answers`, or `captions`: the encoder's own pre-training, SigLIP's loss over frames and
-            captions made of `data.questions_per_image` questions with their answers. The settings below
-            belong to `answers`.
+        objective: `answers`; `consistent_answers`, where each frame also stands mirrored in its batch and
+            questions come with their opposites, so that answers that contradict each other cost something;
+            or `captions`: the encoder's own pre-training, SigLIP's loss over frames and captions made of
+            `data.questions_per_image` questions with their answers. The settings below are not for captions.
         label_smoothing: Share of the target probability spread over the vocabulary.
         focal_gamma: Focal exponent on answer tokens (Lin et al. 2017, eq. 4); 0 is plain cross-entropy.
         patch_weight: Weight of the patch loss (binary cross-entropy averaged over labels and patches, hence
             the large number).
+        patch_final: Its weight at the end of training; it moves linearly between the two. None keeps it.
         grounding_weight: Weight of the grounding loss at the start of training.
         grounding_final: Weight of the grounding loss at the end; it moves linearly between the two.
+        consistency_weight: Weight of the loss of `consistent_answers`.
     """
 
     objective: str = "answers"
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
     patch_weight: float = 30.0
+    patch_final: float | None = None
     grounding_weight: float = 0.1
     grounding_final: float = 0.1
+    consistency_weight: float = 1.0
 
 
 @dataclass
@@ -224,7 +229,7 @@ class Recipe:
             raise RecipeError(f"optim.schedule is {self.optim.schedule!r}: use 'cosine' or 'wsd'.")
         for key, chosen, known in (
             ("run.precision", self.run.precision, ("auto", "no", "bf16", "fp16", "bf16_masters")),
-            ("loss.objective", self.loss.objective, ("answers", "captions")),
+            ("loss.objective", self.loss.objective, ("answers", "consistent_answers", "captions")),
             *(("data.changes", name, CHANGES) for name in self.data.changes),
             *(("run.trackers", name, TRACKERS) for name in self.run.trackers),
         ):

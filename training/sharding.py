@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils.environment import parse_flag_from_env
-from torch import nn
+from torch import distributed, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -50,11 +50,14 @@ def shard(network: PreTrainedModel, accelerator: Accelerator) -> nn.Module:
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     computes_in = torch.bfloat16 if accelerator.mixed_precision == "bf16" else None
     policy = MixedPrecisionPolicy(param_dtype=computes_in, reduce_dtype=torch.float32)
+    for weight in network.parameters():  # all begin with the weights of the first, as under DDP
+        distributed.broadcast(weight.detach(), 0)
     pieces = copy.deepcopy(network)
     for layer in pieces.modules():
-        if type(layer).__name__ in network._no_split_modules:
+        if type(layer).__name__ in (network._no_split_modules or ()):
             fully_shard(layer, mesh=mesh, mp_policy=policy)
-    return fully_shard(pieces, mesh=mesh, mp_policy=policy)
+    fully_shard(pieces, mesh=mesh, mp_policy=policy)
+    return pieces
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

@@ -37,7 +37,7 @@ from .packing import open_packed
 from .precision import settle_precision
 from .publishing import HTTPError, first_line, model_publication, publish
 from .recipe import Recipe, RecipeError, dump_recipe
-from .record import write_record
+from .record import device_name, git_revision, versions, write_record
 from .sampling import FrameBatches, QuestionWeights, frame_weights
 from .setup import build_model, pack_recipe, prepare_tokenizer, read_model_config, spell_out
 from .sharding import ShardedState, shard, wants_shards, whole
@@ -456,6 +456,9 @@ class Trainer:
         if self.accelerator.is_main_process:
             (self.output / "recipe.yaml").write_text(dump_recipe(self.recipe), encoding="utf-8")
             cut_log(self.output / "log.jsonl", self.position["step"], self.position["table"])
+            start = {"step": self.position["step"], "kind": "start", "seed": self.recipe.run.seed}
+            facts = {"device": device_name(), "versions": versions(), "git_revision": git_revision()}
+            self._write(start | facts)
         if self.recipe.run.trackers:
             self.accelerator.init_trackers("traffic-vlm")
 

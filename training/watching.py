@@ -34,7 +34,7 @@ def cut_log(path: Path, step: int, table: int) -> None:
             entry = json.loads(line)
         except ValueError:
             continue
-        if entry["step"] <= {"step": step, "table": table, "final": -1}[entry["kind"]]:
+        if entry["step"] <= {"table": table, "final": -1}.get(entry["kind"], step):
             kept.append(line)
     part = path.with_suffix(".part")
     part.write_text("".join(kept), encoding="utf-8", newline="\n")

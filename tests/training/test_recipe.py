@@ -2,17 +2,31 @@ from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 from traffic_vlm.training.recipe import RecipeError, dump_recipe, load_recipe
 from traffic_vlm.training.trainer import read_model_config
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "configs" / "train").glob("*.yaml"))
+PROFILES = sorted((ROOT / "configs" / "launch").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_are_complete(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert read_model_config(load_recipe(path)).vision_config.num_patches > 0
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_launch_profiles_are_what_accelerate_reads(path):
+    profile = load_config_from_file(str(path))  # refuses keys that it does not know
+    kinds = {"cpu": "NO", "gpu": "NO", "ddp": "MULTI_GPU", "nodes": "MULTI_GPU", "fsdp2": "FSDP"}
+    assert profile.distributed_type == kinds[path.stem]
+    assert profile.mixed_precision == "no"  # run.precision of the recipe decides
+    assert (profile.num_processes > 1) == (kinds[path.stem] != "NO")
+    if path.stem == "fsdp2":
+        # Otherwise from_pretrained leaves all processes but the first without weights.
+        assert profile.fsdp_config == {"fsdp_version": 2, "fsdp_cpu_ram_efficient_loading": False}
 
 
 def test_misspelt_key_names_the_right_one(tmp_path):

@@ -112,3 +112,17 @@ def test_the_average_follows_its_formula_and_gives_weights_back():
     with average.weights(layer):
         torch.testing.assert_close(layer.weight.detach(), expected)
     assert torch.equal(layer.weight, own)
+
+
+def test_everything_is_made_on_the_accelerators_device(make_recipe, monkeypatch):
+    monkeypatch.setattr(engine.Accelerator, "device", torch.device("meta"))  # a device that every machine has
+    monkeypatch.setattr(
+        engine, "build_optimizer", lambda model, _: torch.optim.SGD(dict(model.named_parameters()).values())
+    )
+    trainer = Trainer(make_recipe("run.precision=bf16_masters", output="device"))
+    held = [
+        *trainer.average.average.values(),
+        *trainer.masters.masters.values(),
+        *trainer.network.parameters(),
+    ]
+    assert {tensor.device.type for tensor in held} == {"meta"}

@@ -362,7 +362,10 @@ def test_early_stopping_keeps_the_best(make_recipe, monkeypatch):
 def test_a_run_can_be_watched(make_recipe):
     recipe = make_recipe("optim.epochs=0.5", "run.trackers=[tensorboard]", "run.overlays=2", output="watched")
     folder = Trainer(recipe).train()
-    entries = map(json.loads, (folder.parent / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    entries = list(map(json.loads, (folder.parent / "log.jsonl").read_text(encoding="utf-8").splitlines()))
+    assert entries[0]["kind"] == "start"
+    assert entries[0]["versions"]["torch"] == torch.__version__
+    assert entries[0]["seed"] == 0
     entry = [entry for entry in entries if entry["kind"] == "step"][-1]  # the first step's rate is 0
     for name in (
         "answers",
