@@ -89,6 +89,9 @@ class Painter:
         info = skia.ImageInfo.Make(FRAME_WIDTH, FRAME_HEIGHT, skia.kAlpha_8_ColorType, skia.kPremul_AlphaType)
         self.owner_surface = skia.Surface.MakeRasterDirect(info, self.owners)
         self.owner_canvas = self.owner_surface.getCanvas()
+        # One paint each for what is drawn most: making a new one takes as long as filling a small polygon.
+        self.fill = skia.Paint(AntiAlias=True)
+        self.owner_fill = skia.Paint(AntiAlias=False, BlendMode=skia.BlendMode.kSrc)
         self.drawn: list[Drawn] = []
         self.glows: list[Glow] = []
         self.owner = GROUND
@@ -129,14 +132,14 @@ class Painter:
 
     def _claim(self, path: skia.Path, points: Sequence[Sequence[float]], stroke: float = 0.0) -> None:
         """Give the pixels under a path to the current object, and widen its extent by points (x, y)."""
-        paint = skia.Paint(
-            AntiAlias=False, BlendMode=skia.BlendMode.kSrc, Color=skia.ColorSetARGB(self.owner, 0, 0, 0)
-        )
+        paint = self.owner_fill
         if stroke:
+            paint = skia.Paint(paint)
             paint.setStyle(skia.Paint.kStroke_Style)
             paint.setStrokeWidth(stroke)
             paint.setStrokeCap(skia.Paint.kRound_Cap)
             paint.setStrokeJoin(skia.Paint.kRound_Join)
+        paint.setColor(skia.ColorSetARGB(self.owner, 0, 0, 0))
         self.owner_canvas.drawPath(path, paint)
         if self.current is not None and points:
             columns, rows = zip(*points, strict=True)
@@ -184,14 +187,16 @@ class Painter:
         path, pixels = self.outline(points)
         if path.isEmpty():
             return
-        paint = skia.Paint(AntiAlias=True, Color=self.colour(rgb, depth, light, alpha))
+        paint, colour = self.fill, self.colour(rgb, depth, light, alpha)
         if low_light is not None:
+            paint = skia.Paint(paint)
             rows = [y for _, y in pixels]
             top, bottom = min(rows), max(rows)
-            ends = [self.colour(rgb, depth, light, alpha), self.colour(rgb, depth, low_light, alpha)]
+            ends = [colour, self.colour(rgb, depth, low_light, alpha)]
             paint.setShader(
                 skia.GradientShader.MakeLinear([skia.Point(0, top), skia.Point(0, bottom + 0.5)], ends)
             )
+        paint.setColor(colour)
         self.canvas.drawPath(path, paint)
         if claim and self.owner != GROUND:
             self._claim(path, pixels)
