@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -316,7 +315,3 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
         return page.read_text(encoding="utf-8") + f"\n{page}"
 
     return run_command(work, (ValueError, OSError, RuntimeError))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,6 @@ deleted, and when only they are shown.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,8 @@ def explain(
 
     Returns:
         answer, confidence (of its first word), scores (for each kind of map: deletion and insertion area,
-        and with boxes the mass ratio and the pointing game), and pictures (their paths).
+        and with boxes the mass ratio and the pointing game), and pictures (their paths): one sheet of each
+        kind, and every answer token's overlay at the frame's own size.
 
     Raises:
         ValueError: if the model has no cross-attention.
@@ -107,47 +107,45 @@ def explain(
     if not model.config.uses_cross_attention:
         raise ValueError(f"a model with fusion {model.config.fusion!r} has no cross-attention to draw")
     output.mkdir(parents=True, exist_ok=True)
+    for stale in output.glob("answer-token-*.png"):  # of a longer answer
+        stale.unlink()
     picture = picture.convert("RGB")
     inputs, tokens = _answer(model, processor, picture, question)
     answer = processor.tokenizer.decode(tokens).strip()
     probability = faithfulness.DecisionProbability(model, processor)
     confidence = float(probability.first_words([picture], [question]).max())
-    kinds = {name: method(model, inputs)[0] for name, method in maps.METHODS.items()}
     looks = _attend(model, inputs, tokens)
-    words = _words(processor, tokens)[:MOST_TOKENS]
+    kinds = {name: method(model, inputs)[0] for name, method in maps.METHODS.items()}
+    by_token = _by_token(looks["cross"], _words(processor, tokens)[:MOST_TOKENS])
     title = f"{question}  \N{RIGHTWARDS ARROW}  {answer}  ({confidence:.0%} sure)"
-
-    def weigh(heats: dict[str, np.ndarray]) -> list[dict[str, float]]:
-        return _scores(probability, picture, question, np.stack(list(heats.values())), boxes)
-
-    def draw(name: str, heats: dict[str, np.ndarray], columns: int, head: str, outlined: Boxes) -> str:
-        _draw(picture, heats, weigh(heats), outlined, columns, head, output / name)
-        return str(output / name)
-
-    scores = dict(zip(kinds, weigh(kinds), strict=True))
-    note = f"How faithful the heat is: {faithfulness.describe(scores['evidence'])}."
-    box = boxes[0] if boxes else None
-    overlay = draw_overlay(picture, kinds["evidence"], question, answer, confidence, box=box, note=note)
-    overlay.save(output / "evidence.png")
-    _draw(picture, kinds, list(scores.values()), boxes, 3, title, output / "kinds-of-maps.png")
-    pictures = [
-        str(output / "evidence.png"),
-        str(output / "kinds-of-maps.png"),
-        draw("answer-tokens.png", _by_token(looks["cross"], words), 4, title, boxes),
-        draw("cross-attention-heads.png", *_by_head(looks["cross"][:, :, 0]), title, boxes),
-        draw(
-            "vision-self-attention.png",
-            *_by_head(_gathered(looks["vision"], kinds["evidence"])),
-            f"{title}\nVision encoder: what the outlined patch gathers from",
-            [_patch_box(kinds["evidence"])],
+    vision = f"{title}\nVision encoder: what the outlined patch gathers from; mass ratio: from itself"
+    sheets: dict[str, tuple[dict[str, np.ndarray], int, str, Boxes]] = {
+        "kinds-of-maps": (kinds, 3, title, boxes),
+        "answer-tokens": (by_token, 4, title, boxes),
+        "cross-attention-heads": (*_by_head(looks["cross"][:, :, 0]), title, boxes),
+        "vision-self-attention": (
+            *_by_head(_gathered(looks["vision"], kinds["evidence"])), vision, [_patch_box(kinds["evidence"])]
         ),
-        _language(looks["language"], _words(processor, looks["ids"]), output / "language-self-attention.png"),
-    ]
+    }  # fmt: skip
+    weighed = {}
+    for name, (heats, columns, head, outlined) in sheets.items():
+        weighed[name] = _scores(probability, picture, question, np.stack(list(heats.values())), outlined)
+        _draw(picture, heats, weighed[name], outlined, columns, head, output / f"{name}.png")
+    _language(looks["language"], _words(processor, looks["ids"]), output / "language-self-attention.png")
+    overlays = {"evidence": ("How faithful the heat is", kinds["evidence"], weighed["kinds-of-maps"][0])}
+    for number, ((what, heat), found) in enumerate(
+        zip(by_token.items(), weighed["answer-tokens"], strict=True)
+    ):
+        overlays[f"answer-token-{number + 1:02d}"] = (what, heat, found)
+    for name, (what, heat, found) in overlays.items():
+        note = f"{what}: {faithfulness.describe(found)}."
+        drawn = draw_overlay(picture, heat, question, answer, confidence, boxes=boxes, note=note)
+        drawn.save(output / f"{name}.png")
     return {
         "answer": answer,
         "confidence": round(confidence, 4),
-        "scores": scores,
-        "pictures": pictures,
+        "scores": dict(zip(kinds, weighed["kinds-of-maps"], strict=True)),
+        "pictures": [str(output / f"{name}.png") for name in (*sheets, "language-self-attention", *overlays)],
     }
 
 
@@ -225,7 +223,7 @@ def _draw(
     _finish(figure, title, path)
 
 
-def _language(stacked: np.ndarray, words: list[str], path: Path) -> str:
+def _language(stacked: np.ndarray, words: list[str], path: Path) -> None:
     """Which earlier word each word reads, in every layer and head of the decoder."""
     layers, heads = stacked.shape[:2]
     size = max(2.4, 0.17 * len(words) + 0.9)
@@ -239,7 +237,6 @@ def _language(stacked: np.ndarray, words: list[str], path: Path) -> str:
             axis.set_xticks(range(len(words)), words if layer == layers - 1 else [], rotation=90, fontsize=7)
             axis.set_yticks(range(len(words)), words if head == 0 else [], fontsize=7)
         _finish(figure, "Decoder: which earlier word (column)\neach word (row) reads, brightest most", path)
-    return str(path)
 
 
 def main(arguments: list[str] | None = None, description: str | None = __doc__) -> int:
@@ -272,7 +269,3 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
         return "\n".join([said, *result["pictures"]])
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

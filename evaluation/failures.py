@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,7 +298,7 @@ def render(page: Page, figures: Mapping[Any, str], title: str) -> str:
                 )
                 for c in page.causes[:20]
             ],
-        ),
+        ) if page.causes else f"<p>Nowhere, among slices of at least {LEAST_ROWS} questions.</p>",
     ]  # fmt: skip
     for at, name, rows in sections:
         parts.append(f'<h2 id="{at}">{html.escape(name)}</h2>')
@@ -384,7 +383,3 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
     parser.add_argument("--most", type=int, default=24, metavar="N", help="failures in the first section")
     args = parser.parse_args(arguments)
     return run_command(lambda: str(write(args.report, args.checkpoint, args.dataset, args.split, args.most)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

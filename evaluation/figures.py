@@ -132,7 +132,13 @@ def reliability(groups: Mapping[str, Sequence[Mapping[str, float]]], path: Path)
     """
     with plt.rc_context(STYLE):
         figure, all_axes = plt.subplots(
-            2, len(groups), figsize=(3.6 * len(groups), 4.4), sharex=True, squeeze=False, height_ratios=[3, 1]
+            2,
+            len(groups),
+            figsize=(3.6 * len(groups), 4.4),
+            sharex=True,
+            sharey="row",
+            squeeze=False,
+            height_ratios=[3, 1],
         )
         for column, (title, rows) in enumerate(groups.items()):
             upper, lower = all_axes[:, column]
@@ -166,7 +172,7 @@ def risk_coverage(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Pat
         for (name, (coverage, risk)), colour, style in lines:
             axes.plot(100 * coverage, 100 * risk, style, color=colour, label=name, lw=1.8)
         highest = 100 * max(float(risk.max()) for _, risk in curves.values())
-        axes.set_yticks([0, 1, 5, *range(10, max(int(highest) + 10, 11), 10)])
+        axes.set_yticks([1, 5, *range(10, max(int(highest) + 10, 11), 10)])  # a 0 would touch the 1
         axes.set_xlabel("coverage: questions answered, %")
         axes.set_ylabel("risk: answers that are wrong, %")
         axes.set_xlim(0, 100)
@@ -176,16 +182,22 @@ def risk_coverage(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], path: Pat
 
 
 def heads(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Mass ratio, pointing game and sink mass of every layer and head.
+    """Mass ratio, pointing game, sink mass and entropy of every layer and head.
 
     Args:
         rows: from `grounding.by_head`.
         path: picture to write.
     """
     layers, count = 1 + max(row["layer"] for row in rows), 1 + max(row["head"] for row in rows)
-    panels = (("ratio", "mass ratio (1 = even)"), ("pointing", "pointing game"), ("sink_mass", "sink mass"))
+    panels = (
+        ("ratio", "mass ratio (1 = even)"),
+        ("pointing", "pointing game"),
+        ("sink_mass", "sink mass"),
+        ("entropy", "entropy (1 = even)"),
+    )
     with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, all_axes = plt.subplots(1, 3, figsize=(3 * (0.62 * count + 1.4), 0.5 * layers + 1.7))
+        size = (len(panels) * (0.62 * count + 1.1), 0.5 * layers + 1.7)
+        figure, all_axes = plt.subplots(1, len(panels), figsize=size)
         for axes, (name, title) in zip(all_axes, panels, strict=True):
             table = np.zeros((layers, count))
             for row in rows:

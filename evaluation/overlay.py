@@ -27,7 +27,7 @@ def draw_overlay(
     answer: str,
     confidence: float,
     abstained: bool = False,
-    box: Sequence[float] | None = None,
+    boxes: Sequence[Sequence[float]] = (),
     note: str = "",
 ) -> Image.Image:
     """Lay the heat of an evidence map over a frame and write question, answer and confidence below it.
@@ -39,7 +39,7 @@ def draw_overlay(
         answer: As generated.
         confidence: From 0 to 1.
         abstained: Whether the model would rather not say.
-        box: Edges of the strongest region `(x1, y1, x2, y2)` as fractions of the frame, or None.
+        boxes: Edges `(x1, y1, x2, y2)` of what is outlined, as fractions of the frame.
         note: What else is said in small letters: how faithful the heat is.
 
     Returns:
@@ -50,7 +50,7 @@ def draw_overlay(
         ValueError: If the map is no grid of finite numbers from 0 up with something in it.
     """
     picture = draw_heat(image, evidence_map)
-    if box is not None:
+    for box in boxes:
         _draw_box(picture, box)
     width = max(picture.width, SMALLEST_WIDTH)
     caption = _draw_caption(width, question, answer, confidence, abstained, note)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -308,7 +307,3 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
         return f"{args.output / 'sensitivity.md'}: mean corruption error {mean}"
 
     return run_command(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

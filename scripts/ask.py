@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +53,7 @@ def draw(frame: Image.Image, results: list[dict[str, Any]], pipe: Any) -> Image.
                 result["answer"],
                 result["confidence"],
                 result["abstained"],
-                result["evidence"][0]["box"],
+                [result["evidence"][0]["box"]],
                 note=f"How faithful the heat is: {describe(scores)}.",
             )
             for result, (scores,) in zip(results, found, strict=True)
@@ -65,8 +64,7 @@ def draw(frame: Image.Image, results: list[dict[str, Any]], pipe: Any) -> Image.
 def save_whole(image: Image.Image, path: Path) -> None:
     """Write a picture under its name only once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
-        part = Path(file.name)
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
         image.save(part)
         part.replace(path)

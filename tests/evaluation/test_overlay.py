@@ -68,16 +68,30 @@ def test_confidence_and_doubt_are_visible(frame, evidence_map):
 
 def test_box_is_outlined(frame, evidence_map):
     plain = np.asarray(draw_overlay(frame, evidence_map, "Is it?", "Yes.", 0.5)).astype(int)
-    boxed = np.asarray(draw_overlay(frame, evidence_map, "Is it?", "Yes.", 0.5, box=(0.25, 0.25, 0.5, 0.75)))
+    boxed = np.asarray(
+        draw_overlay(frame, evidence_map, "Is it?", "Yes.", 0.5, boxes=[(0.25, 0.25, 0.5, 0.75)])
+    )
     changed = np.argwhere((boxed.astype(int) != plain).any(axis=-1))
     assert np.abs(changed.min(axis=0) - (72, 128)).max() <= 3
     assert np.abs(changed.max(axis=0) - (216, 256)).max() <= 3
 
 
+def test_every_box_is_outlined(frame, evidence_map):
+    first, second = (0.05, 0.1, 0.15, 0.3), (0.7, 0.6, 0.9, 0.9)
+    drawn = [
+        np.asarray(draw_overlay(frame, evidence_map, "Is it?", "Yes.", 0.5, boxes=boxes)).astype(int)
+        for boxes in ([], [first], [second], [first, second])
+    ]
+    changed = [(picture != drawn[0]).any(axis=-1) for picture in drawn]
+    assert changed[1].any()
+    assert changed[2].any()
+    assert (changed[3] == (changed[1] | changed[2])).all()
+
+
 def test_small_frames_and_any_mode(evidence_map):
     for mode in ("L", "RGBA", "P"):
         overlay = draw_overlay(
-            Image.new(mode, (64, 36)), evidence_map, "Is it?", "", 0.0, box=(0, 0, 0.01, 0.01)
+            Image.new(mode, (64, 36)), evidence_map, "Is it?", "", 0.0, boxes=[(0, 0, 0.01, 0.01)]
         )
         assert overlay.mode == "RGB"
         assert overlay.width == 360

@@ -136,11 +136,15 @@ def test_pictures_of_one_answer_are_drawn_at_the_frames_size(tiny, frames, tmp_p
     row = next(row for row in frames if row["objects"])
     boxes = [thing["box"] for thing in row["objects"]]
     result = explain.explain(*tiny, row["image"], "Is there a car?", tmp_path, boxes)
-    assert len(result["pictures"]) == 6
     assert set(result["scores"]) == {"evidence", "gradient", "rollout"}
     assert all({"deletion", "insertion", "ratio"} <= set(s) for s in result["scores"].values())
-    for path in result["pictures"]:
-        assert Image.open(path).width >= 320
+    sheets, overlays = result["pictures"][:5], result["pictures"][5:]
+    assert all(Image.open(path).width >= 320 for path in sheets)
+    assert len(overlays) >= 3  # the evidence map, a word at least, and the average over the answer
+    for path in overlays:  # the frame, untouched in size, and a caption below it
+        drawn = Image.open(path)
+        assert drawn.width == 360 > row["image"].width
+        assert drawn.height > row["image"].height
 
 
 def test_the_old_spellings_run_from_a_checkout():
