@@ -2,6 +2,7 @@
 
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from tiny_checkpoint import ANSWERS, QUESTIONS
 
@@ -130,6 +131,30 @@ def test_many_frames_are_scrubbed_with_the_arrow_keys(page, files):
     assert page.locator(".timeline tbody td").count() == 6
     assert page.locator(".timeline th.now").inner_text() == "2"
     nothing_is_cut_off(page)
+
+
+def test_a_folder_and_a_video_are_asked_about_as_well(page, files, tmp_path):
+    av = pytest.importorskip("av", reason="needs the extra [video]")
+    from traffic_vlm.app.page import VIDEO_FRAMES_A_LOOK
+
+    path = tmp_path / "drive.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 176, "yuv420p"
+        for _ in range(VIDEO_FRAMES_A_LOOK + 1):
+            green = np.full((176, 320, 3), (0, 128, 0), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(green, format="rgb24")))
+        container.mux(stream.encode())
+    page.get_by_role("tab", name="Many frames").click()
+    page.get_by_label("Questions, one a line").fill(QUESTIONS[1])
+    with page.expect_file_chooser() as choosing:
+        page.get_by_role("button", name="Choose a folder").click()
+    choosing.value.set_files(str(files))
+    page.locator("#status-many", has_text="Done: 3 frames").wait_for()
+    upload(page, path, where="upload-many")
+    page.locator("#status-many", has_text="Done: 2 frames").wait_for()
+    assert "drive.mp4@0.000s" in page.locator(".one figcaption").inner_text()
+    assert page.locator(".battery td:nth-child(2)").inner_text() == ANSWERS["green"][1]
 
 
 def test_it_can_be_used_without_seeing_it(page):
