@@ -37,11 +37,11 @@ SURE = 0.95
 DOUBT = "Labels to doubt"
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:0 auto;max-width:1320px;padding:1rem;color:#1c1c1c}
-.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(400px,1fr));gap:1rem}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(400px,100%),1fr));gap:1rem}
 figure{margin:0;border:1px solid #ccc;border-radius:6px;overflow:hidden}
 img{width:100%;display:block}
 figcaption{padding:.5rem .7rem}
-table{border-collapse:collapse}
+table{border-collapse:collapse;display:block;overflow-x:auto}
 td,th{padding:.25rem .7rem;border-bottom:1px solid #ddd;text-align:left}
 .said{color:#a83200}
 .label{color:#005f8f}
@@ -277,7 +277,8 @@ def render(page: Page, figures: Mapping[Any, str], title: str) -> str:
     links = "".join(f'<a href="#{at}">{html.escape(name)} ({len(rows)})</a>' for at, name, rows in sections)
     name = html.escape(title)
     parts = [
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>',
+        '<!doctype html><html lang="en"><meta charset="utf-8">',
+        f'<meta name="viewport" content="width=device-width"><title>{name}</title>',
         f"<style>{STYLE}</style>",
         f"<h1>{name}</h1><p>{INTRODUCTION}</p><nav>{links}</nav>",
         "<h2>Most errors are these</h2>",

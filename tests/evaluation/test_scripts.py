@@ -129,6 +129,7 @@ def test_the_page_of_failures_needs_nothing_but_itself(reported, checkpoint, dat
     assert page.count("<figure>") >= 4
     assert page.count("faithfulness: deletion") == page.count("<figure>")  # no heat map without its score
     assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert "<title>Failures on val</title>" in page
     assert "nan" not in re.sub(r"base64,[^\"]*", "", page)
 
 
