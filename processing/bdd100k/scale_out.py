@@ -6,6 +6,7 @@ join. Ray runs such functions anywhere with bounded backlog and needs no Java; S
 `run_job`, so the result is the same byte for byte; root and output must be on storage that all nodes see.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 
 from .build import Job, run_job
@@ -24,7 +25,9 @@ def run_on_ray(work: Iterable[Job], workers: int) -> Iterator[tuple[Job, Tally]]
 
     started = not ray.is_initialized()
     if started:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        processors = workers if address == "local" else None  # a cluster knows its own
+        ray.init(address, num_cpus=processors, include_dashboard=False, log_to_driver=False)
     task = ray.remote(num_cpus=1)(run_job)
     running = {}
     try:

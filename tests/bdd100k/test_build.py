@@ -441,11 +441,20 @@ def test_a_push_that_cannot_be_is_refused_before_the_build(hub, release, tmp_pat
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_bytes(release, built, tmp_path):
+@pytest.mark.parametrize("where", ["here", "on a cluster"])
+def test_ray_gives_the_same_bytes(release, built, tmp_path, monkeypatch, where):
     pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
     from traffic_vlm.processing.bdd100k.scale_out import run_on_ray
 
-    build(release, tmp_path / "data", BuildOptions(frames_a_shard=10), workers=2, run=run_on_ray)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2}) if where != "here" else None
+    if cluster:
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    try:
+        build(release, tmp_path / "data", BuildOptions(frames_a_shard=10), workers=2, run=run_on_ray)
+    finally:
+        if cluster:
+            cluster.shutdown()
     assert digests(tmp_path / "data") == digests(built)
 
 
