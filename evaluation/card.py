@@ -103,16 +103,20 @@ def results(report: Mapping[str, Any]) -> str:
 
 
 def headline_table(report: Mapping[str, Any]) -> str:
-    """All headline numbers as Markdown."""
-    lines = ["| what | value |", "|---|---|"]
-    for name, value in report["headline"].items():
+    """All headline numbers as Markdown, each beside what is reached without looking."""
+
+    def shown(name: str, value: float | None) -> str:
         if value is None:
-            shown = "not measured"
-        elif name.startswith(RATIOS):
-            shown = f"{value:g}" if isinstance(value, int) else f"{value:.2f}"
-        else:
-            shown = f"{100 * value:.1f}%"
-        lines.append(f"| {name} | {shown} |")
+            return "not measured"
+        if name.startswith(RATIOS):
+            return f"{value:g}" if isinstance(value, int) else f"{value:.2f}"
+        return f"{100 * value:.1f}%"
+
+    lines = ["| what | value | to beat, without looking |", "|---|---|---|"]
+    for name, value in report["headline"].items():
+        rival = report.get("to_beat", {}).get(name)
+        beaten = f"{shown(name, rival['value'])} ({rival['by']})" if rival else ""
+        lines.append(f"| {name} | {shown(name, value)} | {beaten} |")
     return "\n".join(lines)
 
 

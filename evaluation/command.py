@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
@@ -55,9 +56,11 @@ def run_command(
 def processes() -> PartialState:
     """The processes of this run: those of Accelerate or torchrun, on CPU where ACCELERATE_USE_CPU says so.
 
-    To be called before anything else asks for them: the first call decides.
+    To be called before anything else asks for them: the first call decides. Without an accelerator the CPU
+    has to be named, or each of several processes takes itself for the only one.
     """
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=on_cpu)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .frames import Frame, read_frames
+from .ray_cluster import ray_cluster
 
 BATTERY = (
     "Can I move forward?",
@@ -224,16 +225,10 @@ def answer_on_ray(job: Job, workers: int) -> Iterator[tuple[int, int]]:
     shards = [shard for shard in range(job.shard_of(count_frames(job) - 1) + 1) if job.is_open(shard)]
     if not shards:
         return
-    started = not ray.is_initialized()
-    if started:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    try:
+    with ray_cluster(workers):
         worker = ray.remote(num_cpus=1)(ShardWorker)
         pool = ActorPool([worker.remote(job) for _ in range(workers)])
         yield from pool.map_unordered(lambda actor, shard: actor.answer.remote(shard), shards)
-    finally:
-        if started:
-            ray.shutdown()
 
 
 def count_frames(job: Job) -> int:

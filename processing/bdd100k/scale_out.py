@@ -6,9 +6,9 @@ join. Ray runs such functions anywhere with bounded backlog and needs no Java; S
 `run_job`, so the result is the same byte for byte; root and output must be on storage that all nodes see.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 
+from ..ray_cluster import ray_cluster
 from .build import Job, run_job
 from .dataset import Tally
 
@@ -23,14 +23,9 @@ def run_on_ray(work: Iterable[Job], workers: int) -> Iterator[tuple[Job, Tally]]
     """
     import ray
 
-    started = not ray.is_initialized()
-    if started:
-        address = os.environ.get("RAY_ADDRESS") or "local"
-        processors = workers if address == "local" else None  # a cluster knows its own
-        ray.init(address, num_cpus=processors, include_dashboard=False, log_to_driver=False)
-    task = ray.remote(num_cpus=1)(run_job)
     running = {}
-    try:
+    with ray_cluster(workers):
+        task = ray.remote(num_cpus=1)(run_job)
         for job in work:
             running[task.remote(job)] = job
             while len(running) >= 2 * workers:
@@ -38,6 +33,3 @@ def run_on_ray(work: Iterable[Job], workers: int) -> Iterator[tuple[Job, Tally]]
                 yield running.pop(done[0]), ray.get(done[0])
         for reference, job in running.items():
             yield job, ray.get(reference)
-    finally:
-        if started:
-            ray.shutdown()
