@@ -37,7 +37,7 @@ class PairCollator(Collator):
 
     def __call__(self, step: int, indices: np.ndarray, allow_long: bool = True) -> PairBatch:
         """Makes the batch of some packed rows; see `Collator`."""
-        self.drawn: list[np.ndarray] = []
+        self.opposite: list[list[tuple[int, int]]] = []
         # Both draw the same questions in the same words: all draws come from step and frame.
         self.mirror = 0.0
         straight = super().__call__(step, indices, allow_long)
@@ -45,16 +45,17 @@ class PairCollator(Collator):
         mirrored = super().__call__(step, indices, allow_long)
         rows = torch.arange(len(straight.input_ids))
         pairs = [torch.stack([rows, rows + len(rows)], dim=1)]
-        for place, (index, chosen) in enumerate(zip([*indices, *indices], self.drawn, strict=True)):
-            opposite = opposites([self.split.rows[index]["questions"][question] for question in chosen])
-            pairs.append(torch.tensor(opposite).view(-1, 2) + place * len(chosen))
+        for frame, places in enumerate(self.opposite):  # of many frames, none
+            found = torch.tensor(places, dtype=torch.long).view(-1, 2)
+            pairs.append(found + frame * self.questions_per_image)
         return PairBatch(**joined(straight, mirrored, self.pad), pairs=torch.cat(pairs))
 
     def _draw(self, index: int, rng: np.random.Generator, allow_long: bool) -> tuple[np.ndarray, np.ndarray]:
         chosen, weights = super()._draw(index, rng, allow_long)
+        questions = self.split.rows[index]["questions"]
         may_ask = np.ones_like(self.short[index]) if allow_long else self.short[index]
-        chosen, weights = with_opposites(self.split.rows[index]["questions"], chosen, weights, may_ask)
-        self.drawn.append(chosen)
+        chosen, weights = with_opposites(questions, chosen, weights, may_ask)
+        self.opposite.append(opposites([questions[place] for place in chosen]))
         return chosen, weights
 
 

@@ -85,6 +85,9 @@ def test_each_frame_stands_in_the_batch_as_it_is_and_mirrored(tokenizer):
     assert kinds == {"mirrored", "opposite"}
     plain = Collator(Frames(), QuestionWeights(Frames.rows), tokenizer, (2, 3), 4, 0.0, 99, seed=1)
     assert torch.equal(plain(3, np.array([1, 0])).pixel_values, batch.pixel_values[:2])
+    alone = PairCollator(Frames(), QuestionWeights(Frames.rows), tokenizer, (2, 3), 1, 0.5, 99, seed=1)
+    pairs = alone(3, np.array([1, 0])).pairs  # one question a frame leaves no room for its opposite
+    assert torch.equal(pairs, torch.tensor([[0, 2], [1, 3]]))
 
 
 def test_contradictions_cost_and_agreement_does_not():
