@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from launching import ON_CPU, processes
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from traffic_vlm.training import trainer as engine
+from traffic_vlm.training.checkpoints import complete_states
 from traffic_vlm.training.setup import pack_recipe
 from traffic_vlm.training.trainer import Trainer
 from traffic_vlm.training.watching import cut_log
@@ -42,6 +45,7 @@ def test_a_run_killed_while_it_saves_ends_with_the_same_bits(make_recipe, tmp_pa
         "data.photometric=1",
         "data.mirror=0.5",
         "data.workers=1",
+        "run.overlays=0",
     )
     recipe = make_recipe(*options, output="killed")
     pack_recipe(recipe)
@@ -49,10 +53,10 @@ def test_a_run_killed_while_it_saves_ends_with_the_same_bits(make_recipe, tmp_pa
     states, half = Path(recipe.run.output) / "states", 0
     for kills in (1, 2):
         process = subprocess.Popen(command, cwd=ROOT, env=ON_CPU, stderr=subprocess.DEVNULL)
-        before, deadline = len(list(states.glob("step-*"))), time.monotonic() + 120
+        before, deadline = complete_states(states)[-1:], time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
-            if len(list(states.glob("*.part"))) and len(list(states.glob("step-*"))) > before:
-                break  # in the middle of writing a state, with an earlier one there
+            if list(states.glob("*.part")) and complete_states(states)[-1:] > before:
+                break  # in the middle of writing a state, with one of this start's there
             time.sleep(0.001)
         assert process.poll() is None, "the run was over before it could be killed"
         process.kill()
@@ -106,12 +110,12 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(make_recipe, tmp_pat
     assert json.loads(position.read_text(encoding="utf-8"))["step"] == 3
 
 
-def test_tables_and_patience_survive_an_interruption(make_recipe, monkeypatch):
+def test_tables_and_patience_survive_an_interruption(make_recipe, monkeypatch, tmp_path):
     scores = {1: 0.5, 2: 0.7, 3: 0.6, 4: 0.65, 5: 0.9}
     options = ("optim.epochs=50", "run.validate_every=1", "run.patience=2", "run.save_every=1")
 
     def run(output, stop_at):
-        trainer = Trainer(make_recipe(*options, output=output))
+        trainer = Trainer(make_recipe(*options, "run.overlays=0", output=output))
         monkeypatch.setattr(
             trainer.objective,
             "table",
@@ -128,11 +132,11 @@ def test_tables_and_patience_survive_an_interruption(make_recipe, monkeypatch):
         return trainer.position
 
     whole = run("whole", None)
-    for stop_at in (
-        2,
-        3,
-        4,
-    ):  # with the best table of the run just to come, behind, and with the last one to come
+    assert (whole["step"], whole["best"]) == (4, 0.7)
+    record = tmp_path / "whole" / "best" / "training" / "record.json"
+    assert json.loads(record.read_text(encoding="utf-8"))["step"] == 2
+    # With the best table of the run just to come, with it behind, and with the last one to come.
+    for stop_at in (2, 3, 4):
         stopped = run("stopped", stop_at)
         assert stopped["step"] == stop_at
     again = run("stopped", None)
@@ -143,30 +147,29 @@ def test_tables_and_patience_survive_an_interruption(make_recipe, monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
-def test_a_disk_too_full_for_the_weights_leaves_the_earlier_state(make_recipe, tmp_path):
-    recipe = make_recipe("optim.epochs=0.5", output="full")
+def test_a_full_disk_leaves_the_earlier_state(make_recipe, tmp_path):
+    recipe = make_recipe("optim.epochs=0.5", "run.overlays=0", output="full")
     Trainer(recipe).train()
     states = Path(recipe.run.output) / "states"
     before = {path: path.read_bytes() for path in states.rglob("*") if path.is_file()}
-    limit = max(map(len, before.values())) // 50
-    # The system refuses to write files beyond this size, as it refuses any on a full disk.
-    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
-    code += "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    command = [sys.executable, "-c", code, "scripts/train.py", *arguments(recipe, tmp_path, "optim.epochs=1")]
-    result = subprocess.run(command, cwd=ROOT, env=ON_CPU, capture_output=True, text=True, timeout=240)
-    assert result.returncode == 2, result.stderr[-2000:]
-    assert "could not be written" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert {path: path.read_bytes() for path in states.rglob("*") if path.is_file()} == before
-    again = Trainer(make_recipe("optim.epochs=1", output="full"))
+    largest = max(map(len, before.values()))
+    for limit in (largest // 2, largest // 50):  # too little for the moments, and for the weights as well
+        # The system refuses to write files beyond this size, as it refuses any on a full disk.
+        code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
+        code += "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        command = [sys.executable, "-c", code, "scripts/train.py"]
+        command += arguments(recipe, tmp_path, "optim.epochs=1")
+        result = subprocess.run(command, cwd=ROOT, env=ON_CPU, capture_output=True, text=True, timeout=240)
+        assert result.returncode == 2, result.stderr[-2000:]
+        assert "could not be written" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert {path: path.read_bytes() for path in states.rglob("*") if path.is_file()} == before
+    again = Trainer(make_recipe("optim.epochs=1", "run.overlays=0", output="full"))
     again.train()
     assert again.position["step"] == again.total
 
 
 def test_a_full_disk_under_the_best_checkpoint_is_named(make_recipe, monkeypatch):
-    from safetensors import SafetensorError
-    from traffic_vlm.training import trainer as engine
-
     trainer = Trainer(make_recipe("optim.epochs=0.25", output="best"))
 
     def refuse(*_):

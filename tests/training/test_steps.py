@@ -24,6 +24,16 @@ def gradients(trainer, micro_batches):
     return kept
 
 
+@pytest.mark.parametrize("micro", [1, 3])
+def test_micro_batches_give_the_gradient_of_one_batch(make_recipe, micro):
+    whole = Trainer(make_recipe("optim.clip=1e9", output="a"))
+    parts = Trainer(make_recipe("optim.clip=1e9", f"optim.micro_batch_size={micro}", output="a"))
+    one, several = (gradients(t, next(iter(t._loader(0)))) for t in (whole, parts))
+    assert one.keys() == several.keys()
+    for name in one:
+        torch.testing.assert_close(several[name], one[name], rtol=2e-4, atol=2e-6)
+
+
 def some_questions(batch, chosen):
     """The batch with those of each frame's six questions alone."""
     rows = torch.arange(len(batch.input_ids)).view(-1, 6)[:, chosen].flatten()
