@@ -103,7 +103,7 @@ def results(report: Mapping[str, Any]) -> str:
 
 
 def headline_table(report: Mapping[str, Any]) -> str:
-    """All headline numbers as Markdown, each beside what is reached without looking."""
+    """All headline numbers as Markdown, each beside what it must beat."""
 
     def shown(name: str, value: float | None) -> str:
         if value is None:
@@ -112,7 +112,7 @@ def headline_table(report: Mapping[str, Any]) -> str:
             return f"{value:g}" if isinstance(value, int) else f"{value:.2f}"
         return f"{100 * value:.1f}%"
 
-    lines = ["| what | value | to beat, without looking |", "|---|---|---|"]
+    lines = ["| what | value | to beat |", "|---|---|---|"]
     for name, value in report["headline"].items():
         rival = report.get("to_beat", {}).get(name)
         beaten = f"{shown(name, rival['value'])} ({rival['by']})" if rival else ""

@@ -99,7 +99,8 @@ def explain(
     Returns:
         answer, confidence (of its first word), scores (for each kind of map: deletion and insertion area,
         and with boxes the mass ratio and the pointing game), and pictures (their paths): one sheet of each
-        kind, and every answer token's overlay at the frame's own size.
+        kind, and an overlay at the frame's own size for each of the first `MOST_TOKENS` answer tokens and
+        for their mean.
 
     Raises:
         ValueError: if the model has no cross-attention.

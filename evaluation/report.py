@@ -35,7 +35,7 @@ def headline(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_beat(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What the headline numbers must beat: name -> by (who reaches it without looking) and value."""
+    """What the headline numbers must beat: name -> by (mostly who does not look) and value."""
     return {
         name: {"by": rival, "value": beaten}
         for name, value, rival, beaten in _glance(result)
@@ -44,7 +44,7 @@ def to_beat(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _glance(result: Mapping[str, Any]) -> list[Glance]:
-    """The headline numbers: name, value, the rival that does not look, and what that reaches."""
+    """The headline numbers: name, value, the rival, and what that reaches."""
     return [*_scores_at_a_glance(result), *_checks_at_a_glance(result)]
 
 
@@ -190,7 +190,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         ]
     lines += ["## At a glance", ""]
     lines += _table(
-        ["what", "measured", "to beat, without looking"],
+        ["what", "measured", "to beat"],
         [(name, _number(name, v), _rival(name, result["to_beat"])) for name, v in result["headline"].items()],
     )
     lines += [f"**{result['verdict']['sentence']}**", ""]
