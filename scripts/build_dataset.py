@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> dict:
                 "the licence of BDD100K's frames does not allow publishing them: leave out --public"
             )
     if args.ray:
+        with needs("ray"):
+            import ray  # noqa: F401
         from traffic_vlm.processing.bdd100k.scale_out import run_on_ray as engine
     options = BuildOptions(
         seed=args.seed,

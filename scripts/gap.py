@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from traffic_vlm.processing.extras import needs
+from traffic_vlm.processing.loading import first_line
 
 
 def main() -> int:
@@ -35,10 +36,7 @@ def main() -> int:
         model = TrafficVLMForConditionalGeneration.from_pretrained(arguments.checkpoint).eval()
         columns = [patch_scores(model, split, arguments.frames, show_progress=True) for split in splits]
     except (ValueError, OSError) as error:
-        print(
-            f"error: {arguments.checkpoint}, {arguments.packed}: {str(error).splitlines()[0]}",
-            file=sys.stderr,
-        )
+        print(f"error: {arguments.checkpoint}, {arguments.packed}: {first_line(error)}", file=sys.stderr)
         return 2
     first, second = arguments.splits
     print(f"| label | frames, {first} | frames, {second} | patches, {first} | patches, {second} |")

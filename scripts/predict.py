@@ -18,13 +18,11 @@ Read them: datasets.load_dataset("parquet", data_files="answers/*.parquet"), or 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from traffic_vlm.processing.extras import needs
 from traffic_vlm.processing.fleet import (
     BATTERY,
@@ -59,9 +57,9 @@ def count_up(parts: Iterable[tuple[int, int]], total: int, show: bool) -> tuple[
 def run(job: Job, ray_workers: int) -> str | None:
     """Do the job here, with this process's share of the shards, or under Ray; returns what to print."""
     check_checkpoint(job.checkpoint)
-    if not torch.accelerator.is_available():
-        # Otherwise each of several processes on a CPU takes itself for the only one.
-        os.environ["ACCELERATE_USE_CPU"] = "true"
+    if ray_workers:
+        with needs("ray"):
+            import ray  # noqa: F401
     state = processes()
     total = -(-count_frames(job) // job.every)
     if state.is_main_process:
