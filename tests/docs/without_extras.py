@@ -32,10 +32,12 @@ def needed(name: str) -> set[str]:
 
 def hide_what_extras_bring() -> None:
     """Let the import of everything else that is installed fail."""
-    core = needed("traffic-vlm") | {"setuptools", "pip"}
-    for module, owners in metadata.packages_distributions().items():
-        if not core & set(map(canonicalize_name, owners)):
-            sys.modules.setdefault(module, None)
+    core, kept, hidden = needed("traffic-vlm") | {"setuptools", "pip"}, set(), set()
+    for found in metadata.distributions():  # packages_distributions misses most before Python 3.11
+        names = kept if canonicalize_name(found.metadata["Name"]) in core else hidden
+        names.update(file.parts[0].split(".")[0] for file in found.files or [])
+    for module in filter(str.isidentifier, hidden - kept):
+        sys.modules.setdefault(module, None)
     assert sys.modules["pandas"] is sys.modules["accelerate"] is sys.modules["pyarrow"] is None
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import subprocess
-import sys
+import sysconfig
 import time
 import urllib.request
 from pathlib import Path
@@ -83,7 +83,7 @@ def server(checkpoint, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        str(Path(sys.executable).parent / "transformers"),
+        str(Path(sysconfig.get_path("scripts")) / "transformers"),
         "serve",
         str(checkpoint),
         "--trust-remote-code",
