@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from traffic_vlm.processing.extras import needs
-from traffic_vlm.processing.loading import first_line
+from traffic_vlm.processing.loading import check_checkpoint, first_line
 
 
 def main() -> int:
@@ -27,15 +27,25 @@ def main() -> int:
     parser.add_argument("--splits", nargs=2, default=["train", "tune"], metavar="SPLIT")
     parser.add_argument("--frames", type=int, default=400, help="frames of each split")
     arguments = parser.parse_args()
+    try:
+        # First of all: where everything is in the folder, transformers is to look nothing up elsewhere.
+        check_checkpoint(str(arguments.checkpoint))
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     with needs("train"):
+        import torch
+        from safetensors import SafetensorError
         from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
         from traffic_vlm.training.gap import patch_scores
         from traffic_vlm.training.packing import open_packed
     try:
         splits = [open_packed(arguments.packed, split) for split in arguments.splits]
-        model = TrafficVLMForConditionalGeneration.from_pretrained(arguments.checkpoint).eval()
+        # Rounded to bfloat16, many scores would be the same.
+        model = TrafficVLMForConditionalGeneration.from_pretrained(arguments.checkpoint, dtype=torch.float32)
+        model.eval()
         columns = [patch_scores(model, split, arguments.frames, show_progress=True) for split in splits]
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SafetensorError) as error:
         print(f"error: {arguments.checkpoint}, {arguments.packed}: {first_line(error)}", file=sys.stderr)
         return 2
     first, second = arguments.splits

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from traffic_vlm.modeling import TrafficVLMConfig, TrafficVLMForConditionalGeneration
 from traffic_vlm.processing.bdd100k.families import FAMILIES
 from traffic_vlm.processing.tokenization_traffic_vlm import TrafficVLMTokenizer, train_tokenizer
@@ -160,7 +161,7 @@ def load_start(folder: str, config: TrafficVLMConfig) -> TrafficVLMForConditiona
             folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
         )
         before = TrafficVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise RecipeError(
             f"model.init_from: {folder} is not a checkpoint ({str(error).splitlines()[0]})."
         ) from error

@@ -73,7 +73,8 @@ def fill(target: torch.Tensor, value: torch.Tensor) -> None:
 
 
 class ShardedState:
-    """Weights and moments of a sharded network, saved whole: any number of processes can go on from them.
+    """Weights and moments of a sharded network, saved whole: any number of processes from two on can take
+    them up.
 
     Args:
         module: What `shard` returned.
