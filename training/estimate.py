@@ -65,11 +65,12 @@ def estimate(config: TrafficVLMConfig, recipe: Recipe, frames: int = BDD100K_FRA
     width = 2 if masters or recipe.run.precision == "bf16" else 4
     # Weights and gradients (and their float32 copies, where the network computes in bfloat16), two moments.
     copies = (2 + 2 + 4 + 4 if masters else 4 + 4) + 8 + (4 if recipe.optim.ema else 0)
+    views = 2 if recipe.loss.objective == "consistent_answers" else 1  # each frame also stands there mirrored
     return Estimate(
         parameters=parameters,
-        forward=encoder_flops(config) + decoder_flops(config, rows, length, ANSWER_TOKENS),
+        forward=views * (encoder_flops(config) + decoder_flops(config, rows, length, ANSWER_TOKENS)),
         state_bytes=sum(parameters.values()) * copies,
-        activation_bytes=width * activations(config, rows, length, recipe.optim.attention == "eager"),
+        activation_bytes=views * width * activations(config, rows, length, recipe.optim.attention == "eager"),
         frames=round(recipe.optim.epochs * frames),
     )
 

@@ -14,7 +14,7 @@ from traffic_vlm.training.estimate import (
     encoder_flops,
     estimate,
 )
-from traffic_vlm.training.recipe import Recipe
+from traffic_vlm.training.recipe import LossSection, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES, ROWS, LENGTH, ANSWER = 2, 8, 24, 4
@@ -81,6 +81,9 @@ def test_hours_are_operations_over_the_rate():
     cost = estimate(config_of("tiny"), Recipe(), frames=100)
     assert cost.frames == 1200
     assert cost.hours(3 * cost.forward) == pytest.approx(1200 / 3600)
+    held = estimate(config_of("tiny"), Recipe(loss=LossSection(objective="consistent_answers")), frames=100)
+    assert held.hours(1.0) == 2 * cost.hours(1.0)
+    assert held.activation_bytes == 2 * cost.activation_bytes
 
 
 def test_the_command_prints_the_estimate():
