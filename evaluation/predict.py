@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 from PIL import Image
+from traffic_vlm.processing.loading import check_checkpoint, first_line, load_checkpoint
 
 from .answers import kind_of, read
 from .sharing import share_out
@@ -42,10 +43,6 @@ TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.
 OPEN_FAMILIES = ("detect", "describe")
 LENGTHS = (6, 12, 32)
 FRAMES_PER_BLOCK = 8
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class DatasetError(ValueError):
@@ -103,7 +100,7 @@ def open_frames(dataset: str | Path, split: str) -> Sequence[dict[str, Any]]:
         try:
             frames = load_dataset(str(folder), split=split)
         except (ValueError, FileNotFoundError) as error:
-            raise DatasetError(f"{folder}: no split {split!r} ({_first_line(error)})") from error
+            raise DatasetError(f"{folder}: no split {split!r} ({first_line(error)})") from error
     if len(frames) == 0:
         raise DatasetError(f"{folder}: split {split!r} is empty, there is nothing to evaluate")
     return frames
@@ -122,19 +119,12 @@ def load_model(checkpoint: str | Path, device: torch.device | str | None = None)
     Raises:
         DatasetError: if the folder holds no checkpoint.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    folder = Path(checkpoint)
-    if not (folder / "config.json").is_file():
-        raise DatasetError(f"{folder}: no checkpoint here (config.json is missing)")
     try:
-        # The checkpoint's own copy of the code runs, as it will for everybody else.
-        options = {"trust_remote_code": True, "dtype": torch.float32}
-        model = AutoModelForImageTextToText.from_pretrained(folder, **options)
-        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-    except OSError as error:
-        raise DatasetError(f"{folder}: the checkpoint cannot be loaded ({_first_line(error)})") from error
-    return model.eval().to(device or PartialState().device), processor
+        check_checkpoint(str(checkpoint))
+        model, processor = load_checkpoint(str(checkpoint))
+    except (ValueError, FileNotFoundError) as error:
+        raise DatasetError(str(error)) from error
+    return model.to(device or PartialState().device), processor
 
 
 def clean(frames: Sequence[dict[str, Any]]) -> View:
@@ -442,4 +432,4 @@ def load(path: str | Path) -> pd.DataFrame:
     try:
         return readers[path.suffix](path)
     except (ValueError, OSError) as error:
-        raise DatasetError(f"{path}: not readable as {path.suffix[1:]} ({_first_line(error)})") from error
+        raise DatasetError(f"{path}: not readable as {path.suffix[1:]} ({first_line(error)})") from error

@@ -34,12 +34,14 @@ def check_checkpoint(checkpoint: str) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-def load_pipeline(checkpoint: str, device: Any = None) -> Any:
-    """Load a checkpoint as a question-answering pipeline.
+def load_checkpoint(checkpoint: str) -> tuple[Any, Any]:
+    """Load a checkpoint with the copy of the code that lies beside its weights, as everybody else will.
 
     Args:
         checkpoint: A folder with `config.json`, weights and processor, or `owner/name` on the Hub.
-        device: Where to; by default transformers' choice.
+
+    Returns:
+        The model in float32 and evaluation mode, and its processor.
 
     Raises:
         ValueError: If something in it is missing or broken; the message names the checkpoint.
@@ -47,10 +49,6 @@ def load_pipeline(checkpoint: str, device: Any = None) -> Any:
     import torch
     import transformers
 
-    from .pipeline_traffic_vlm import TASK, TrafficQuestionAnsweringPipeline
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     try:
         model, found = transformers.AutoModelForImageTextToText.from_pretrained(
             checkpoint, trust_remote_code=True, dtype=torch.float32, output_loading_info=True
@@ -64,4 +62,21 @@ def load_pipeline(checkpoint: str, device: Any = None) -> Any:
         # transformers would fill them with random numbers and answer.
         name = sorted(found["missing_keys"])[0]
         raise ValueError(f"{checkpoint}: the checkpoint lacks weights, {name} among them; export it again.")
-    return TrafficQuestionAnsweringPipeline(model=model.eval(), processor=processor, task=TASK, device=device)
+    return model.eval(), processor
+
+
+def load_pipeline(checkpoint: str, device: Any = None) -> Any:
+    """Load a checkpoint as a question-answering pipeline, quietly.
+
+    Args:
+        checkpoint: As in `load_checkpoint`, which says what is raised.
+        device: Where to; by default transformers' choice.
+    """
+    import transformers
+
+    from .pipeline_traffic_vlm import TASK, TrafficQuestionAnsweringPipeline
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    model, processor = load_checkpoint(checkpoint)
+    return TrafficQuestionAnsweringPipeline(model=model, processor=processor, task=TASK, device=device)

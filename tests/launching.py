@@ -3,7 +3,13 @@
 import os
 import sys
 
-ON_CPU = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+ON_CPU = {
+    **os.environ,
+    "ACCELERATE_USE_CPU": "true",
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "USE_LIBUV": "0",  # which torch may have been built without, on Windows
+}
 
 
 def processes(count: int) -> list[str]:

@@ -31,8 +31,10 @@ def wants_shards(accelerator: Accelerator, recipe: Recipe) -> bool:
     Raises:
         RecipeError: For a recipe that cannot be trained in pieces.
     """
-    if not parse_flag_from_env("ACCELERATE_USE_FSDP") or accelerator.num_processes == 1:
+    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return False
+    if accelerator.num_processes == 1:
+        raise RecipeError("FSDP splits over processes, and there is one: launch with configs/launch/gpu.yaml.")
     if recipe.run.precision not in ("no", "bf16"):
         raise RecipeError(f"run.precision is {recipe.run.precision!r}: with FSDP use 'bf16' or 'no'.")
     if recipe.loss.objective == "captions":

@@ -100,7 +100,7 @@ def slip(text: str, rng: random.Random) -> str:
     places = [
         i
         for i, word in enumerate(words)
-        if len(word) >= 4 and word.isalpha() and word not in ("left", "right")
+        if len(word) >= 4 and word.isalpha() and word.lower() not in ("left", "right")
     ]
     if not places:
         return text
@@ -166,8 +166,6 @@ ABSENCE = _p(
     "Is the frame clear of {xs}?",
     "Are we without any {xs} nearby?",
     "So there is no {x}, correct?",
-    "There are no {xs}, are there?",
-    "No {xs} around?",
     heldout=(
         "Is the scene completely free of {xs}?",
         "Am I correct that not a single {x} shows up in this frame?",
@@ -265,7 +263,6 @@ LANE_CLEAR = {
         "Is my lane open in front of me?",
         "Can you confirm that my lane is clear?",
         "Is the way in my lane free?",
-        "No one in my lane?",
         heldout=(
             "Is my lane open ahead?",
             "Do I have an empty lane in front of me?",
@@ -571,7 +568,7 @@ VEHICLE_NEAR = {
         "Is anything driving just before me?",
         "Is the one ahead of me close?",
         "Is the traffic in front close to me?",
-        "Is there a car or truck immediately in front?",
+        "Is there a vehicle immediately in front?",
         "Am I near the vehicle ahead?",
         "Do you see a vehicle close before us?",
         "Is there little distance to the vehicle ahead?",
@@ -592,7 +589,7 @@ VEHICLE_NEAR = {
         "Is there a vehicle close to us on the {side}?",
         "Is a vehicle close on the {side} side?",
         "Do you see a vehicle close on my {side}?",
-        "Is a car or truck near on the {side}?",
+        "Is there any vehicle near on the {side}?",
         "Is anything driving close to my {side}?",
         "Is the traffic on the {side} close to me?",
         "Is some vehicle near me on the {side}?",
@@ -642,7 +639,7 @@ COMPARE = _p(
     "Which side of the picture has more vehicles?",
     "Do you count more vehicles left or right?",
     "Is the left side or the right side fuller?",
-    "Are there more cars and trucks right or left?",
+    "Are there more vehicles right or left?",
     "Which has more traffic, the left or the right?",
     "Say which side has more vehicles, right or left.",
     "Left or right: where is more traffic?",
@@ -815,7 +812,6 @@ SNOWY = _p(
     "Is this snowy weather?",
     "Are we in snow?",
     "Is it snowing outside?",
-    "Is there snow about?",
     "Was this taken in snow?",
     "Snow?",
     "Does it snow?",

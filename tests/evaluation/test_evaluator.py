@@ -43,6 +43,8 @@ def test_the_report_is_complete_and_readable(reported):
         assert (output / f"{picture}.png").stat().st_size > 5000
     assert result["verdict"]["sentence"] in page
     assert set(result["to_beat"]) < set(result["headline"])
+    five = next(row for row in result["families"] if row["family"] == "move_forward (five-way)")
+    assert result["to_beat"]["move forward, five-way: accuracy"]["value"] == five["commonest_accuracy"]
     assert "| mass ratio (mean over categories) | " in page
     assert "even map: 1.00 |" in page
     assert result["verdict"]["proven"] is False  # ten painted frames prove nothing

@@ -131,7 +131,7 @@ def test_unreadable_predictions_end_in_one_line(tmp_path, name):
 def test_a_data_set_that_is_not_there_ends_in_one_line(tmp_path):
     with pytest.raises(p.DatasetError, match="no such data set"):
         p.open_frames(tmp_path / "none", "val")
-    with pytest.raises(p.DatasetError, match="no checkpoint here"):
+    with pytest.raises(p.DatasetError, match="not a checkpoint folder"):
         p.load_model(tmp_path)
 
 

@@ -129,7 +129,7 @@ def test_transformers_serve_answers_an_openai_request_with_an_image(server, pict
     ):
         body = json.dumps({"model": model, "messages": messages, "max_tokens": 16}).encode()
         request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=240) as response:
             choice = json.load(response)["choices"][0]
         assert choice["message"]["content"] == expected
         assert choice["finish_reason"] == "stop"
