@@ -34,7 +34,7 @@ def wants_shards(accelerator: Accelerator, recipe: Recipe) -> bool:
     if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return False
     if accelerator.num_processes == 1:
-        raise RecipeError("FSDP splits over processes, and there is one: launch with configs/launch/gpu.yaml.")
+        raise RecipeError("FSDP splits over processes, and there is one: launch with gpu.yaml instead.")
     if recipe.run.precision not in ("no", "bf16"):
         raise RecipeError(f"run.precision is {recipe.run.precision!r}: with FSDP use 'bf16' or 'no'.")
     if recipe.loss.objective == "captions":
