@@ -48,6 +48,8 @@ class TrafficVLMVisionConfig(PreTrainedConfig):
         stem_channels (`list[int]`, *optional*): Output channels of each stride-2 convolution of the `"conv"`
             stem. `2 ** len(stem_channels)` equals `patch_size`. Defaults to halving `hidden_size` backwards,
             layer by layer.
+        stem_depths (`list[int]`, *optional*): Residual blocks behind each of those convolutions. Defaults to
+            none.
         hidden_act (`str`, defaults to `"gelu_pytorch_tanh"`): Activation of the feed-forward layers.
         layer_norm_eps (`float`, defaults to 1e-06): Epsilon of the layer norms.
         attention_dropout (`float`, defaults to 0.0): Dropout of the attention probabilities.
@@ -69,6 +71,7 @@ class TrafficVLMVisionConfig(PreTrainedConfig):
     patch_size: int = 16
     stem: str = "patch"
     stem_channels: list[int] | tuple[int, ...] | None = None
+    stem_depths: list[int] | tuple[int, ...] | None = None
     hidden_act: str = "gelu_pytorch_tanh"
     layer_norm_eps: float = 1e-6
     attention_dropout: float | int = 0.0
@@ -86,6 +89,8 @@ class TrafficVLMVisionConfig(PreTrainedConfig):
             self.stem_channels = [max(8, self.hidden_size >> (depth - 1 - i)) for i in range(depth)]
         elif self.stem_channels is not None:
             self.stem_channels = list(self.stem_channels)
+        if self.stem_channels is not None:
+            self.stem_depths = list(self.stem_depths or [0] * len(self.stem_channels))
         super().__post_init__(**kwargs)
         self._check()
 
@@ -123,6 +128,11 @@ class TrafficVLMVisionConfig(PreTrainedConfig):
                 and min(self.stem_channels) >= 1,
                 f"vision_config.stem_channels {self.stem_channels} do not fit patch_size {self.patch_size}: "
                 "each entry halves the image, so 2 ** len(stem_channels) must equal patch_size.",
+            )
+            _refuse_unless(
+                len(self.stem_depths) == len(self.stem_channels) and min(self.stem_depths) >= 0,
+                f"vision_config.stem_depths {self.stem_depths} do not fit stem_channels "
+                f"{self.stem_channels}: give each of them its number of residual blocks.",
             )
         for name in ("attention_dropout", "hidden_dropout", "drop_path_rate"):
             _check_rate("vision_config", name, getattr(self, name))

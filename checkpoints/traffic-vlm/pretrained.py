@@ -44,7 +44,10 @@ class TrafficVLMPreTrainedModel(PreTrainedModel):
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             fan_in = module.weight[0].numel()
             branches = getattr(module, "residual_branches", 1)
-            init.normal_(module.weight, std=factor / math.sqrt(fan_in * branches))
+            if getattr(module, "starts_at_zero", False):
+                init.zeros_(module.weight)
+            else:
+                init.normal_(module.weight, std=factor / math.sqrt(fan_in * branches))
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
