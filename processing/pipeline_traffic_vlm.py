@@ -24,6 +24,7 @@ from .tokenization_traffic_vlm import FIRST_LOCATION_ID, NUM_LOCATIONS
 
 TASK = "traffic-question-answering"
 MAX_NEW_TOKENS = 64
+OF_FRAMES = ("pixel_values", "image_hidden_states")  # inputs with one entry a frame, not one a question
 # Below this, another answer is as likely as not. A checkpoint's own threshold takes precedence.
 ABSTAIN_THRESHOLD = 0.5
 SMALLEST_ALTERNATIVE = 0.005
@@ -140,6 +141,9 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
         self, inputs: dict[str, Any], max_new_tokens: int = MAX_NEW_TOKENS, top_k: int = 4
     ) -> dict[str, Any]:
         model_inputs = inputs["model_inputs"]
+        if self.model.config.uses_vision:  # once for the answers, their alternatives and the maps
+            features = self.model.get_image_features(model_inputs["pixel_values"], return_dict=True)
+            model_inputs = {**model_inputs, "image_hidden_states": features.pooler_output}
         tokens, log_probs, first = self._generate(model_inputs, max_new_tokens)
         top_k = min(top_k, first.shape[-1])
         first_log_probs, first_tokens = first.topk(top_k, dim=-1)
@@ -185,7 +189,7 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
         """Continue each of the likeliest first tokens `(rows, k)` greedily, all in one batch."""
         rows, k = first_tokens.shape
         repeated = {
-            name: value if name == "pixel_values" else value.repeat_interleave(k, dim=0)
+            name: value if name in OF_FRAMES else value.repeat_interleave(k, dim=0)
             for name, value in model_inputs.items()
         }
         forced = first_tokens.reshape(-1, 1)
