@@ -50,9 +50,10 @@ def load_checkpoint(checkpoint: str) -> tuple[Any, Any]:
     import transformers
 
     try:
-        model, found = transformers.AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = transformers.AutoModelForImageTextToText.from_pretrained(
             checkpoint, trust_remote_code=True, dtype=torch.float32, output_loading_info=True
         )
+        model, found = loaded
         processor = transformers.AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
     except Exception as error:  # safetensors and tokenizers have classes of their own, down to a bare one
         text = first_line(error)
