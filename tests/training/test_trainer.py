@@ -40,7 +40,7 @@ def test_training_frames_are_known_by_heart(make_recipe):
     made = make_recipe()
     where = [f"data.dataset={made.data.dataset}", f"run.output={made.run.output}", "run.validate_split=val"]
     recipe = load_recipe("configs/train/overfit.yaml", [*where, "run.precision=no"])
-    trainer, values = steps(recipe, 160)
+    trainer, values = steps(recipe, 240)
     assert values[-1]["answers"] < 0.1 * values[0]["answers"]
     split = open_packed(trainer.packed, "train")
     trainer.network.eval()
