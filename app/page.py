@@ -181,7 +181,8 @@ def many_frames(pipe: Any) -> None:
     for source in (files, folder):
         source.upload(on_files, [source, battery], outputs, api_name="battery", **MODEL)
     drive.click(on_drive, battery, outputs, **MODEL)
-    slider.change(scrub, [held, slider], [one, table], trigger_mode="always_last", **QUICK)
+    # Not "change": what is set here while frames come in would be answered late, over the newest frame.
+    slider.input(scrub, [held, slider], [one, table], trigger_mode="always_last", **QUICK)
 
 
 def uploaded(paths: list[str]) -> Iterator[tuple[str, Image.Image | str]]:
