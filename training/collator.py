@@ -96,8 +96,7 @@ class Collator:
         ]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text without special tokens; the same few thousand texts come again and again, so they
-        are kept."""
+        """Ids of a text without special tokens; most texts come again and again, so they are kept."""
         if text not in self._ids:
             self._ids[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return self._ids[text]
