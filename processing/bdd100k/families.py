@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from . import answers, decisions, phrasings
+from . import answers, decisions, wordings
 from .decisions import Decision, Fact, Undecidable
 from .geometry import View, view
 from .phrasings import Phraser, Phrasings
@@ -48,7 +48,7 @@ Named = Iterator[tuple[str, Family]]
 
 def _things() -> Named:
     keys = {x: x.replace(" ", "_") for x in CATEGORIES}
-    d, p = decisions, phrasings
+    d, p = decisions, wordings
     rule = "A box of the category 0.025 frame heights or more large is there; no box of any size: absent."
     for x, key in keys.items():
         yield f"presence_{key}", Family(d.presence(x), p.PRESENCE, rule, "presence", x, topic=x)
@@ -65,7 +65,7 @@ def _things() -> Named:
 
 
 def _lanes() -> Named:
-    d, p = decisions, phrasings
+    d, p = decisions, wordings
     rule = "A person or vehicle whose bottom edge is at or below 0.54 stands in the lane's drivable region."
     for lane in ("left", "mine", "right"):
         key, side = ("mine", None) if lane == "mine" else ("side", lane)
@@ -76,7 +76,7 @@ def _lanes() -> Named:
 
 
 def _driving() -> Named:
-    d, p = decisions, phrasings
+    d, p = decisions, wordings
     texts = {
         name: text.replace("Yes", "Safe").replace("No", "Not safe")
         for name, text in answers.MOVE_FORWARD.items()
@@ -108,7 +108,7 @@ def _driving() -> Named:
 
 
 def _surroundings() -> Named:
-    d, p = decisions, phrasings
+    d, p = decisions, wordings
     rule = "A vehicle's bottom edge is at or below 0.60, its middle in the corridor or on that side of it."
     for where in ("ahead", *SIDES):
         key, side = ("ahead", None) if where == "ahead" else ("side", where)
@@ -128,7 +128,7 @@ def _surroundings() -> Named:
 
 
 def _whole_frame() -> Named:
-    d, p = decisions, phrasings
+    d, p = decisions, wordings
     label = "The frame's label."
     yield "weather", Family(d.weather, p.WEATHER, label, "weather")
     yield "weather_rainy", Family(d.weather_is("rainy"), p.RAINY, label, "weather_is")

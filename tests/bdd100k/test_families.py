@@ -1,6 +1,8 @@
 """The question families: unknown stays unknown, evidence fits, and left and right are exchangeable."""
 
 import random
+import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from traffic_vlm.processing.bdd100k.decisions import forerunner_class
 from traffic_vlm.processing.bdd100k.families import FAMILIES, Fact, Undecidable, ask_all
 from traffic_vlm.processing.bdd100k.geometry import location_tokens, view
 from traffic_vlm.processing.bdd100k.mirror import mirror_box, mirror_text
-from traffic_vlm.processing.bdd100k.phrasings import Phraser
+from traffic_vlm.processing.bdd100k.phrasings import Phraser, Phrasings
 from traffic_vlm.processing.bdd100k.scene import (
     CATEGORIES,
     PLACES,
@@ -302,7 +304,32 @@ def test_phrasings_are_enough_and_held_out_ones_are_new():
         train, heldout = family.phrasings.train, family.phrasings.heldout
         assert len(set(train)) == len(train) >= 8, name
         assert len(set(heldout)) >= 2, name
-        assert not {text.lower() for text in train} & {text.lower() for text in heldout}, name
+        assert not {bare(text) for pattern in train for text in wordings(pattern)} & set(
+            map(bare, heldout)
+        ), name
+
+
+def wordings(pattern):
+    """All wordings that a pattern stands for."""
+    parts = re.split(r"\[([^\[\]]*)\]", pattern)
+    choices = [part.split("|") if place % 2 else [part] for place, part in enumerate(parts)]
+    return ["".join(chosen) for chosen in product(*choices)]
+
+
+def bare(text):
+    return re.sub(r"[^a-z0-9{} ]", "", text.lower())
+
+
+def test_every_wording_of_a_pattern_is_drawn_and_reads_like_a_sentence():
+    pattern = "[Can|Could] you see {a x}[| here]?"
+    phraser = Phraser(random.Random(0))
+    drawn = {phraser.ask(Phrasings((pattern,), ()), "bus")[0] for _ in range(100)}
+    assert drawn == {text.replace("{a x}", "a bus") for text in wordings(pattern)}
+    assert len(drawn) == 4
+    for name, family in FAMILIES.items():
+        for text in (text for pattern in family.phrasings.train for text in wordings(pattern)):
+            assert text == " ".join(text.split()), (name, text)
+            assert not any(wrong in text for wrong in (" ?", " ,", "[", "]", "|")), (name, text)
 
 
 def test_sides_are_the_only_use_of_left_and_right_and_slips_spare_them():

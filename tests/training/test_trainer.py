@@ -12,8 +12,8 @@ import torch
 from launching import ON_CPU, processes
 from PIL import Image
 from safetensors.torch import load_file
-from traffic_vlm.processing.bdd100k.phrasings import PRESENCE
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES
+from traffic_vlm.processing.bdd100k.wordings import PRESENCE
 from traffic_vlm.training.collator import IGNORED, PATCH_LABELS, Collator, box_patches, patch_targets
 from traffic_vlm.training.moving import draw_window, moved_copy, scene_of
 from traffic_vlm.training.packing import DataError, open_packed, pack_split
