@@ -2,8 +2,8 @@
 
 `{x}` is a category, `{xs}` its plural, `{a x}` the category with its article, `{side}` left or right, and
 `[see|spot|notice]` any one of the three, so that a pattern stands for as many wordings as it has
-combinations. Synonyms, lower case, missing question marks and typing slips are added by `Phraser`, never to the words
-"left" and "right".
+combinations. Synonyms, lower case, missing question marks and typing slips are added by `Phraser`, never to
+the words "left" and "right".
 """
 
 import random
