@@ -112,6 +112,15 @@ class Plan:
             raise DatasetError("give --real, --synthetic, or both")
         return folder
 
+    def command(self, frames: int) -> str:
+        """What somebody types to repeat it, with `D` for data sets."""
+        data = [f"--{kind} D" for kind in ("real", "synthetic") if getattr(self, kind) is not None]
+        limit = [f"--train-frames {self.train_frames}"] if self.train_frames else []
+        options = [f"--config {self.config.as_posix()}", f"--steps {self.steps}"]
+        seeds = f"--seeds {' '.join(map(str, self.seeds))}"
+        words = ("python scripts/ablate.py", *data, *options, seeds, *limit, f"--frames {frames}")
+        return " ".join((*words, *self.overrides))
+
     def folder(self, name: str, seed: int) -> Path:
         """Where a run lives."""
         return self.output / f"{name}-seed{seed}"
@@ -267,11 +276,9 @@ def ablate(plan: Plan, names: Sequence[str]) -> list[dict[str, Any]]:
         run(plan, name, seed)
     rows = compare({name: [plan.folder(name, seed) for seed in plan.seeds] for name in names})
     frames = min(plan.frames, len(open_frames(plan.asked, "tune")))
-    config, seeds = plan.config.as_posix(), " ".join(map(str, plan.seeds))
     what = (
-        f"`{config}` with one thing taken out at a time, the same steps and seeds for every run, all asked "
-        f"about the same {frames} frames of the split `tune`:\n\n    python scripts/ablate.py --real D "
-        f"--synthetic D --config {config} --steps {plan.steps} --seeds {seeds} --frames {frames}"
+        f"`{plan.config.as_posix()}` with one thing taken out at a time, the same steps and seeds for every "
+        f"run, all asked about the same {frames} frames of the split `tune`:\n\n    {plan.command(frames)}"
     )
     removed = {name: ablation.removed for name, ablation in ABLATIONS.items()}
     result = {"what": what, "seeds": list(plan.seeds), "rows": rows}

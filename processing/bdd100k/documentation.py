@@ -4,13 +4,14 @@ python -m traffic_vlm.processing.bdd100k.documentation docs/questions.md
 """
 
 import inspect
+import math
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 from . import answers, geometry, labels
 from .families import FAMILIES, Family
-from .phrasings import SYNONYMS, Phrasings
+from .phrasings import ALTERNATIVES, SYNONYMS, Phrasings
 
 
 def page() -> str:
@@ -44,6 +45,8 @@ in a lane it blocks from {geometry.BLOCKS} and does not matter above {geometry.F
 ## Words
 
 * Names of the release that become ours: {aliases}.
+* `[see|spot|notice]` in a wording stands for any one of the three; together the patterns below are
+  {_number():,} different wordings.
 * Synonyms, used in a fifth of the questions: {synonyms}.
 * Light colours: R, Y, G and red, yellow, green are known; "none" is a light that shows no colour; NA and
   everything else is unknown, and a question that hangs on it is not asked.
@@ -60,6 +63,16 @@ undecided. The column `forerunner` reads every frame by the letter of the rule i
 neither red nor yellow.
 
 {sections}"""
+
+
+def _number() -> int:
+    """How many wordings the training patterns stand for, synonyms and slips not counted."""
+    phrasings = _distinct(list(FAMILIES))
+    return sum(
+        math.prod(group.count("|") + 1 for group in ALTERNATIVES.findall(pattern))
+        for phrasing in phrasings
+        for pattern in phrasing.train
+    )
 
 
 def _section(group: str, names: list[str]) -> str:
