@@ -141,15 +141,19 @@ def mix_frames(plan: Plan, kind: str) -> Path:
     """
     from datasets import concatenate_datasets
 
-    folder = plan.output / "frames" / kind
+    sources = {"real": plan.real, "synthetic": plan.synthetic}
+    used = {
+        name: source for name, source in sources.items() if source is not None and kind in ("mixed", name)
+    }
+    made_of = _hash([kind, plan.train_frames, *map(contents, used.values())])
+    folder = plan.output / "frames" / f"{kind}-{made_of}"
     if (folder / "data").is_dir():
         return folder
     parts = []
-    for name, source in (("real", plan.real), ("synthetic", plan.synthetic)):
-        if source is not None and kind in ("mixed", name):
-            train: Any = open_frames(source, "train")
-            most = len(train) if name == "synthetic" else min(len(train), plan.train_frames or len(train))
-            parts.append(train.select(range(most)))
+    for name, source in used.items():
+        train: Any = open_frames(source, "train")
+        most = len(train) if name == "synthetic" else min(len(train), plan.train_frames or len(train))
+        parts.append(train.select(range(most)))
     tune: Any = open_frames(plan.asked, "tune")
     part = folder / "data.part"
     shutil.rmtree(part, ignore_errors=True)
@@ -159,6 +163,16 @@ def mix_frames(plan: Plan, kind: str) -> Path:
     closing.to_parquet(part / "tune-00000-of-00001.parquet")
     part.rename(folder / "data")
     return folder
+
+
+def contents(dataset: Path) -> list[Any]:
+    """What tells a data set from another in the same place: its files, their sizes and times."""
+    files = sorted((dataset / "data").rglob("*.parquet"))
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def _hash(wanted: Any) -> str:
+    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def changed(model: Mapping[str, Any], ablation: Ablation) -> dict[str, Any]:
@@ -207,8 +221,7 @@ def run(plan: Plan, name: str, seed: int) -> Path:
     """
     folder = plan.folder(name, seed)
     recipe, model = recipe_of(plan, ABLATIONS[name], seed, folder)
-    wanted = json.dumps([recipe.to_dict(), model, plan.frames, str(plan.asked)], sort_keys=True)
-    key = hashlib.sha256(wanted.encode()).hexdigest()[:16]
+    key = _hash([recipe.to_dict(), model, plan.frames, contents(plan.asked)])
     if _read(folder / "result.json").get("key") == key:
         return folder
     if _read(folder / "started.json").get("key") != key:  # another plan's run: nothing of it fits

@@ -1,6 +1,7 @@
 """Ablations: what each changes, a run from frames to table, and that a finished run is not repeated."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,16 @@ def test_ablations_end_in_one_table_and_are_not_repeated(questions, tmp_path, mo
     kept = tmp_path / "full-seed0" / "last"
     a.run(a.Plan(None, questions, tmp_path, a.CONFIG, steps=1, frames=4), "full", 0)
     assert json.loads((kept / "training" / "record.json").read_text(encoding="utf-8"))["step"] == 1
+
+
+def test_frames_are_mixed_anew_when_they_come_from_elsewhere(questions, tmp_path):
+    few, all_of_them = (a.Plan(questions, None, tmp_path, a.CONFIG, train_frames=n) for n in (2, None))
+    mixed = a.mix_frames(few, "mixed")
+    assert a.mix_frames(few, "mixed") == mixed
+    assert len(a.open_frames(mixed, "train")) == 2
+    assert len(a.open_frames(a.mix_frames(all_of_them, "mixed"), "train")) > 2
+    other = shutil.copytree(questions, tmp_path / "questions", copy_function=shutil.copyfile)
+    assert a.mix_frames(a.Plan(other, None, tmp_path, a.CONFIG, train_frames=2), "mixed") != mixed
 
 
 def answers(right, seed=0):
