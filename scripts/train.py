@@ -83,7 +83,7 @@ def main() -> int:
         except (StateError, TrainingError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
-    except (RecipeError, DataError) as error:
+    except (RecipeError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -16,7 +16,7 @@ import base64
 import json
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,59 +140,79 @@ def pack_split(
         Number of packed frames, copies included.
 
     Raises:
-        DataError: If the data set or the split cannot be read, or holds no frame.
+        DataError: If the data set or the split cannot be read or holds no frame, or the disk is full.
     """
     final, part = Path(folder) / split, Path(folder) / f"{split}.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     source = _load(dataset, split)
-    height, width = image_size
-    total = len(source) * (1 + variants)
-    frames = np.lib.format.open_memmap(part / "frames.npy", "w+", np.uint8, (total, height, width, 3))
-    with (part / "rows.jsonl").open("w", encoding="utf-8", newline="\n") as lines:
-        position = 0
-        for index, row in enumerate(tqdm(source, desc=f"packing {split}", unit="frame")):
-            image = row.pop("image").convert("RGB")
-            for copy, (picture, labels) in enumerate(_copies(image, row, variants, max_zoom, seed, index)):
-                frames[position] = np.asarray(
-                    picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-                )
-                lines.write(json.dumps({**plain_row(labels), "copy": copy}, ensure_ascii=False) + "\n")
-                position += 1
-    frames.flush()
-    del frames
     summary = {
-        "image_size": [height, width],
-        "frames": total,
+        "image_size": list(image_size),
+        "frames": len(source) * (1 + variants),
         "variants": variants,
         "max_zoom": max_zoom,
         "seed": seed,
     }
-    (part / "packed.json").write_text(json.dumps(summary), encoding="utf-8")
-    shutil.rmtree(final, ignore_errors=True)
-    part.rename(final)
-    return total
+    rows = tqdm(source, desc=f"packing {split}", unit="frame")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        _write(part, _with_copies(rows, variants, max_zoom, seed), summary["frames"], image_size)
+        (part / "packed.json").write_text(json.dumps(summary), encoding="utf-8")
+        shutil.rmtree(final, ignore_errors=True)
+        part.rename(final)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        if error.errno is None:  # of the library that decodes pictures; the system's own have a number
+            raise DataError(
+                f"{dataset}: split {split!r} holds a picture that cannot be read ({error}). Build it again."
+            ) from error
+        raise DataError(
+            f"{part}: could not be packed ({error.strerror or error}). Free some disk space or name another "
+            "place in data.packed, and start the same command again."
+        ) from error
+    return summary["frames"]
 
 
-def _copies(
-    image: Image.Image, row: dict[str, Any], variants: int, max_zoom: float, seed: int, index: int
+def _write(
+    part: Path, copies: Iterable[tuple[Image.Image, dict[str, Any]]], total: int, size: tuple[int, int]
+) -> None:
+    """Writes frames one by one: a full disk is an error then; under a memory map it ends the process."""
+    height, width = size
+    header = {"descr": "|u1", "fortran_order": False, "shape": (total, height, width, 3)}
+    with (
+        (part / "frames.npy").open("wb") as pixels,
+        (part / "rows.jsonl").open("w", encoding="utf-8", newline="\n") as lines,
+    ):
+        np.lib.format.write_array_header_1_0(pixels, header)
+        for picture, row in copies:
+            small = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+            pixels.write(small.tobytes())
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _with_copies(
+    source: Iterable[dict[str, Any]], variants: int, max_zoom: float, seed: int
 ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
-    yield image, row
-    for copy in range(variants):
-        yield moved_copy(image, row, max_zoom, np.random.default_rng((seed, index, copy)))
+    """Pictures and plain rows, each original followed by its copies."""
+    for index, row in enumerate(source):
+        image = row.pop("image").convert("RGB")
+        yield image, {**plain_row(row), "copy": 0}
+        for copy in range(variants):
+            picture, moved = moved_copy(image, row, max_zoom, np.random.default_rng((seed, index, copy)))
+            yield picture, {**plain_row(moved), "copy": copy + 1}
 
 
 def _load(dataset: str | Path, split: str) -> Any:
-    from datasets import load_dataset  # here, because reading a packed folder must work without it
+    # Here, because reading a packed folder must work without it.
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
 
     if not Path(dataset).is_dir():
         raise DataError(f"{dataset}: no such data set. Build one with scripts/build_dataset.py.")
     try:
         source = load_dataset(str(dataset), split=split)
-    except (ValueError, FileNotFoundError) as error:
-        raise DataError(
-            f"{dataset}: split {split!r} cannot be loaded ({str(error).splitlines()[0]})."
-        ) from error
+    except (ValueError, OSError, DatasetGenerationError) as error:
+        reason = str(error.__cause__ or error).partition("\n")[0]  # a full disk is the cause of the latter
+        raise DataError(f"{dataset}: split {split!r} cannot be loaded ({reason}).") from error
     if len(source) == 0:
         raise DataError(f"{dataset}: split {split!r} holds no frame.")
     return source

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import load_dataset
 from launching import ON_CPU, processes
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -146,6 +147,18 @@ def test_tables_and_patience_survive_an_interruption(make_recipe, monkeypatch, t
     assert {key: again[key] for key in keys} == {key: whole[key] for key in keys}
 
 
+def with_little_disk(limit, recipe, tmp_path, *options, **environment):
+    """What a command says that cannot write files beyond this size, as any on a full disk."""
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
+    code += "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", code, "scripts/train.py", *arguments(recipe, tmp_path, *options)]
+    environment = ON_CPU | environment
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 2, result.stderr[-2000:]
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
 def test_a_full_disk_leaves_the_earlier_state(make_recipe, tmp_path):
     recipe = make_recipe("optim.epochs=0.5", "run.overlays=0", output="full")
@@ -154,19 +167,32 @@ def test_a_full_disk_leaves_the_earlier_state(make_recipe, tmp_path):
     before = {path: path.read_bytes() for path in states.rglob("*") if path.is_file()}
     largest = max(map(len, before.values()))
     for limit in (largest // 2, largest // 50):  # too little for the moments, and for the weights as well
-        # The system refuses to write files beyond this size, as it refuses any on a full disk.
-        code = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
-        code += "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-        command = [sys.executable, "-c", code, "scripts/train.py"]
-        command += arguments(recipe, tmp_path, "optim.epochs=1")
-        result = subprocess.run(command, cwd=ROOT, env=ON_CPU, capture_output=True, text=True, timeout=240)
-        assert result.returncode == 2, result.stderr[-2000:]
-        assert "could not be written" in result.stderr
-        assert "Traceback" not in result.stderr
+        assert "could not be written" in with_little_disk(limit, recipe, tmp_path, "optim.epochs=1")
         assert {path: path.read_bytes() for path in states.rglob("*") if path.is_file()} == before
     again = Trainer(make_recipe("optim.epochs=1", "run.overlays=0", output="full"))
     again.train()
     assert again.position["step"] == again.total
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+def test_a_full_disk_while_packing_leaves_nothing_half_done(make_recipe, tmp_path):
+    recipe, packed = make_recipe(output="unpacked"), tmp_path / "packed"
+    options = (f"data.packed={packed.as_posix()}", "--pack-only")
+    cache = {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    error = with_little_disk(2**16, recipe, tmp_path, *options, **cache)
+    assert re.search(r"cannot be loaded \(.*File too large", error)
+    load_dataset(recipe.data.dataset, split="train", cache_dir=str(tmp_path / "cache"))
+    error = with_little_disk(2**16, recipe, tmp_path, *options, **cache)
+    assert "train.part: could not be packed (File too large). Free some disk space" in error
+    assert not list(packed.iterdir())
+
+
+def test_an_output_that_cannot_be_made_is_one_line(make_recipe, tmp_path):
+    recipe = make_recipe(output="recipe.yaml/run")
+    command = [sys.executable, "scripts/train.py", *arguments(recipe, tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, env=ON_CPU, capture_output=True, text=True, timeout=240)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "recipe.yaml/run" in result.stderr
 
 
 def test_a_full_disk_under_the_best_checkpoint_is_named(make_recipe, monkeypatch):
