@@ -178,8 +178,10 @@ class Trainer:
                 return self._finish()
         except (OSError, SafetensorError) as error:
             where, why = getattr(error, "filename", None), getattr(error, "strerror", None)
+            # That of a loader process has its whole traceback in the message, and what went wrong at the end.
+            why = why or str(error).strip().rpartition("\n")[2]
             raise TrainingError(
-                f"{where or self.output}: cannot be written or read ({why or error}). "
+                f"{where or self.output}: cannot be written or read ({why}). "
                 f"The states in {self.output / 'states'} are intact: mend that and start the same "
                 "command again."
             ) from error

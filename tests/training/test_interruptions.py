@@ -206,6 +206,17 @@ def test_a_full_disk_under_the_best_checkpoint_is_named(make_recipe, monkeypatch
         trainer.train()
 
 
+def test_an_error_of_a_loader_process_is_one_line(make_recipe, monkeypatch, tmp_path):
+    packed = tmp_path / "packed"
+    trainer = Trainer(make_recipe(f"data.packed={packed.as_posix()}", "data.workers=1", output="loader"))
+    loader = trainer._loader(0)
+    monkeypatch.setattr(trainer, "_loader", lambda _: loader)
+    (packed / "train" / "rows.jsonl").unlink()
+    with pytest.raises(engine.TrainingError, match=r"\(FileNotFoundError: .*rows\.jsonl'?\)") as caught:
+        trainer.train()
+    assert "\n" not in str(caught.value)
+
+
 def test_the_log_loses_what_the_state_does_not_know(tmp_path):
     path, kinds = tmp_path / "log.jsonl", [("step", 1), ("table", 1), ("step", 2), ("step", 3), ("table", 3)]
     lines = [json.dumps({"step": step, "kind": kind}) for kind, step in [*kinds, ("final", 3)]]
