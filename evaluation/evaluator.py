@@ -13,10 +13,14 @@ after the other.
 
 from __future__ import annotations
 
+import runpy
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":  # `python -m evaluation.evaluator`, before imports that may need an extra
+    runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "evaluate.py"), run_name="__main__")
 
 from . import baselines, calibration
 from .alignment import align
@@ -148,7 +152,3 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
 
 def _say(result: dict[str, Any], output: Path) -> str:
     return f"{output / 'report.md'}: {result['verdict']['sentence']}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import runpy
 import shutil
 import signal
 import time
@@ -17,6 +18,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+
+if __name__ == "__main__":  # `python -m training.trainer`, before imports that may need an extra
+    runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "train.py"), run_name="__main__")
 
 import numpy as np
 import torch
@@ -527,14 +531,3 @@ def _leave_sigterm_to_main(_: int) -> None:
 def hash_of(seed: int, step: int, rank: int) -> int:
     """One number for (seed, step, process), the same on every machine."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
-
-
-def main() -> None:
-    """`python -m training.trainer`: the plan's spelling of scripts/train.py."""
-    import runpy
-
-    runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "train.py"), run_name="__main__")
-
-
-if __name__ == "__main__":
-    main()
