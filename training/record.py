@@ -29,6 +29,7 @@ def write_record(
     tokenizer: PreTrainedTokenizerBase,
     recipe: Recipe,
     position: dict[str, Any],
+    frames: int,
     table: list[dict[str, Any]],
     summary: dict[str, float],
     run: Path,
@@ -42,6 +43,7 @@ def write_record(
         tokenizer: Its tokenizer.
         recipe: The resolved recipe.
         position: Step and seconds of training.
+        frames: How many different frames the run trains on; moved copies of one are no others.
         table: Rows of `family_table` on the tuning slice.
         summary: Their means.
         run: The run's folder, for the curves.
@@ -67,6 +69,7 @@ def write_record(
     facts = {
         "step": position["step"],
         "training_seconds": round(position["seconds"], 1),
+        "training_frames": frames,
         "parameters": sum(p.numel() for p in model.parameters()),
         "seed": recipe.run.seed,
         "device": device_name(),
@@ -102,14 +105,16 @@ def short_card(facts: dict[str, Any], table: list[dict[str, Any]]) -> str:
     """The card of a run's checkpoint: how it was made, and its table on the tuning slice."""
     means = ", ".join(f"{name} {value:.3f}" for name, value in facts["summary"].items())
     return (
-        "---\nlicense: apache-2.0\nlibrary_name: transformers\npipeline_tag: image-text-to-text\n"
+        "---\nlicense: other\nlibrary_name: transformers\npipeline_tag: image-text-to-text\n"
         "tags: [traffic, bdd100k, vision-language-model]\n---\n\n"
         "# TrafficVLM, a training run's checkpoint\n\n"
         f"{facts['parameters'] / 1e6:.2f}M parameters after {facts['step']} steps "
-        f"({facts['training_seconds'] / 60:.0f} minutes) on {facts['device']}, seed {facts['seed']}, "
+        f"({facts['training_seconds'] / 60:.0f} minutes) and {facts['training_frames']} distinct frames "
+        f"on {facts['device']}, seed {facts['seed']}, "
         f"revision {facts['git_revision'] or 'unknown'}. Recipe, curves and versions are in `training/`.\n\n"
         f"On the split `{facts['split']}`, which training never saw and settings may have been "
-        f"chosen on: {means}.\n\nNot for driving: the answers are those of a research model.\n"
+        f"chosen on: {means}.\n\nNot for driving: the answers are those of a research model. "
+        "The weights may be used as the data may that they were trained on: see the licence there.\n"
         + (f"\n{format_table(table)}\n" if table else "")
     )
 

@@ -434,7 +434,7 @@ class Trainer:
         """Writes a loadable checkpoint with its training record, half precision, beside its place and
         renamed."""
         part = folder.with_name(folder.name + ".part")
-        facts = (self.recipe, self.position, table, summary, self.output)
+        facts = (self.recipe, self.position, self.batches.num_frames, table, summary, self.output)
         with self._averaged():
             if self.accelerator.is_main_process:
                 shutil.rmtree(part, ignore_errors=True)

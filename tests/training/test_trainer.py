@@ -278,6 +278,7 @@ print(processor.post_process_image_text_to_text(output, skip_prompt=True))
     assert result.stdout.strip().startswith("[")
     record = json.loads((folder / "training" / "record.json").read_text(encoding="utf-8"))
     assert record["parameters"] > 0
+    assert record["training_frames"] == len(open_packed(pack_recipe(recipe), "train"))
     assert record["versions"]["torch"]
 
 
