@@ -59,8 +59,9 @@ class CaptionCollator(Collator):
             frames.append(frame[:, ::-1] if flipped else frame)
             chosen, _ = self._draw(index, rng, allow_long)
             questions = [row["questions"][question] for question in chosen]
-            captions.append(self.caption(questions, flipped))
             keeps.append(any(asks_about_weather(question["family"]) for question in questions))
+            asked = [{**q, "question": self._words(q, rng, allow_long)} for q in questions]
+            captions.append(self.caption(asked, flipped))
         input_ids = torch.full((len(captions), max(map(len, captions))), self.pad)
         for place, caption in enumerate(captions):
             input_ids[place, : len(caption)] = torch.tensor(caption)

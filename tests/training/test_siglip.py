@@ -41,6 +41,24 @@ def test_a_caption_holds_questions_and_answers_and_changes_sides(make_recipe):
     assert (batch.input_ids[torch.arange(3), batch.last] == trainer.tokenizer.eos_token_id).all()
 
 
+def test_captions_ask_in_words_drawn_anew_where_a_recipe_wants_it(make_recipe):
+    collator = Trainer(make_recipe("loss.objective=captions", output="words"))._loader(0).dataset.collator
+    row = collator.split.rows[0]
+    row["questions"] = [q for q in row["questions"] if q["family"] == "presence_bus"]
+    collator.split.rows = [row]
+    collator.weights.draw = lambda *_: (np.zeros(1, dtype=int), np.ones(1))
+
+    def captions():
+        ids = [collator(step, np.zeros(1, dtype=int)).input_ids[0] for step in range(20)]
+        return {collator.tokenizer.decode(caption[1:-1]) for caption in ids}
+
+    (question,) = row["questions"]
+    assert captions() == {f"{question['question']}\n{question['answer']}\n"}
+    collator.rephrase = 1.0
+    assert len(captions()) > 3
+    assert all(caption.endswith(f"\n{question['answer']}\n") for caption in captions())
+
+
 def test_captions_are_not_compared_in_pieces(make_recipe):
     with pytest.raises(RecipeError, match="micro_batch_size"):
         make_recipe("loss.objective=captions", "optim.micro_batch_size=2")
