@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from .streaming import keep_rows
 RARE = 0.03
 """Assumed share of patches that a label touches: the patch head starts from this answer (Lin et al. 2017,
 section 4.1)."""
+POSITIONS = "model.vision_tower.embeddings.position_embedding"
 
 
 def spell_out(setting: dict[str, float], divide: bool = False) -> dict[str, float]:
@@ -132,57 +134,61 @@ def prepare_tokenizer(recipe: Recipe, split: PackedSplit, output: Path) -> PreTr
 
 def build_model(config: TrafficVLMConfig, recipe: Recipe) -> TrafficVLMForConditionalGeneration:
     """The network with its starting weights."""
-    start = None
+    model = TrafficVLMForConditionalGeneration(config)
+    if config.num_patch_labels:
+        torch.nn.init.constant_(model.patch_head.classifier.bias, math.log(RARE / (1 - RARE)))
     if recipe.model.init_from:
-        start = load_start(recipe.model.init_from, config)
-    if start is not None and not recipe.model.init_parts:
-        model = start
-    else:
-        model = TrafficVLMForConditionalGeneration(config)
-        if config.num_patch_labels:
-            torch.nn.init.constant_(model.patch_head.classifier.bias, math.log(RARE / (1 - RARE)))
-        if start is not None:
-            copy_parts(start, model, recipe.model.init_parts)
+        take_weights(model, recipe.model.init_from, recipe.model.init_parts)
     model.set_attn_implementation(recipe.optim.attention)
     if recipe.model.freeze_vision:
         model.model.vision_tower.requires_grad_(False)
     return model
 
 
-def load_start(folder: str, config: TrafficVLMConfig) -> TrafficVLMForConditionalGeneration:
-    """The network with a checkpoint's weights, in float32; what has another shape starts at random, but for
+def take_weights(model: TrafficVLMForConditionalGeneration, folder: str, parts: Sequence[str] = ()) -> None:
+    """Gives a network a checkpoint's weights; what has another shape or is not there stays as it is, but for
     positions, which are interpolated to the size of the images.
 
+    Args:
+        model: The network, in float32.
+        folder: The checkpoint.
+        parts: Names of modules, such as `vision_tower`, whose weights are taken; empty takes all.
+
     Raises:
-        RecipeError: If the folder is no checkpoint.
+        RecipeError: If the folder is no checkpoint, or has no weight that is named so.
     """
     try:
-        model = TrafficVLMForConditionalGeneration.from_pretrained(
-            folder, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
-        )
         before = TrafficVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError, SafetensorError) as error:
         raise RecipeError(
             f"model.init_from: {folder} is not a checkpoint ({str(error).splitlines()[0]})."
         ) from error
-    if config.uses_vision and before.config.uses_vision:
-        old, new = before.model.vision_tower.embeddings, model.model.vision_tower.embeddings
-        if old.position_embedding.shape[1] == new.position_embedding.shape[1]:
-            with torch.no_grad():
-                new.position_embedding.copy_(old.positions(*new.grid_size))
-    return model
+    weights, wanted = before.state_dict(), model.state_dict()
+    if model.config.uses_vision and before.config.uses_vision:
+        grid = model.model.vision_tower.embeddings.grid_size
+        with torch.no_grad():
+            weights[POSITIONS] = before.model.vision_tower.embeddings.positions(*grid)
+    if parts:
+        weights = parts_of(weights, parts)
+    fitting = {
+        name: weight
+        for name, weight in weights.items()
+        if name in wanted and weight.shape == wanted[name].shape
+    }
+    model.load_state_dict(fitting, strict=False)
 
 
-def copy_parts(source: torch.nn.Module, target: torch.nn.Module, parts: list[str]) -> None:
-    """Copies the weights whose names hold one of `parts`.
+def parts_of(weights: dict[str, torch.Tensor], parts: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The weights whose names hold one of `parts`.
 
     Raises:
         RecipeError: If no weight is named so.
     """
-    weights = source.state_dict()
+    chosen: dict[str, torch.Tensor] = {}
     for part in parts:
-        chosen = {name: value for name, value in weights.items() if part in name.split(".")}
-        if not chosen:
+        named = {name: weight for name, weight in weights.items() if part in name.split(".")}
+        if not named:
             known = sorted({name.split(".")[1] for name in weights if name.startswith("model.")})
             raise RecipeError(f"model.init_parts: no part is called {part!r} ({', '.join(known)}).")
-        target.load_state_dict(chosen, strict=False)
+        chosen |= named
+    return chosen

@@ -3,7 +3,7 @@
 import torch
 from torch.testing import assert_close
 from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
-from traffic_vlm.training.setup import load_start, read_model_config
+from traffic_vlm.training.setup import read_model_config, take_weights
 
 
 def test_finer_frames_and_a_deeper_stem_start_from_what_was_learnt(make_recipe, tmp_path):
@@ -12,7 +12,8 @@ def test_finer_frames_and_a_deeper_stem_start_from_what_was_learnt(make_recipe, 
     coarse.save_pretrained(tmp_path / "coarse")
 
     finer = read_model_config(make_recipe("model.config=configs/models/sharp.json"))
-    start = load_start(str(tmp_path / "coarse"), finer).eval()
+    start = TrafficVLMForConditionalGeneration(finer).eval()
+    take_weights(start, str(tmp_path / "coarse"))
     assert start.config.vision_config.grid_size != config.vision_config.grid_size
     # A model interpolates its positions to frames of another size; the start has done so for good.
     frame = torch.rand(1, 3, *finer.vision_config.image_size)
