@@ -13,6 +13,7 @@ pyarrow.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
 import zlib
@@ -150,6 +151,7 @@ def pack_split(
         "variants": variants,
         "max_zoom": max_zoom,
         "seed": seed,
+        "source": fingerprint(dataset, split),
     }
     rows = tqdm(source, desc=f"packing {split}", unit="frame")
     try:
@@ -170,6 +172,45 @@ def pack_split(
             "place in data.packed, and start the same command again."
         ) from error
     return summary["frames"]
+
+
+def check_packed(
+    dataset: str | Path,
+    split: str,
+    folder: str | Path,
+    image_size: tuple[int, int],
+    variants: int = 0,
+    max_zoom: float = 0.15,
+) -> None:
+    """Refuses a packed split that `pack_split` would not make of the same arguments.
+
+    The seed may differ: other windows are as good. What an older folder does not tell is taken as right.
+
+    Raises:
+        DataError: If size, copies or data set are others.
+    """
+    path = Path(folder) / split
+    packed = json.loads((path / "packed.json").read_text(encoding="utf-8"))
+    wanted = {"image_size": list(image_size), "variants": variants, "source": fingerprint(dataset, split)}
+    if variants:
+        wanted["max_zoom"] = max_zoom
+    for name, value in wanted.items():
+        there = packed.get(name)
+        if None not in (there, value) and there != value:
+            how = f"with {name} {there}, not {value}"
+            if name == "source":
+                how = f"from other data than {dataset}"
+            raise DataError(
+                f"{path}: was packed {how}. Delete it or name another place in data.packed, and start the "
+                "same command again."
+            )
+
+
+def fingerprint(dataset: str | Path, split: str) -> str | None:
+    """A hash of the names and sizes of a split's files, which a data set that is built anew changes and one
+    that is moved does not; None where there are none."""
+    files = sorted((file.name, file.stat().st_size) for file in Path(dataset).glob(f"data/{split}-*.parquet"))
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16] if files else None
 
 
 def _write(

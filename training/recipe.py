@@ -48,7 +48,7 @@ class DataSection:
     """What it is trained on.
 
     Attributes:
-        dataset: Data set folder made by scripts/build_dataset.py, or a folder that `pack_dataset` made of
+        dataset: Data set folder made by scripts/build_dataset.py, or a folder that `pack_split` made of
             one.
         packed: Where the packed frames go; None puts them beside the data set.
         questions_per_image: Questions asked of each frame in a step (K).

@@ -16,7 +16,7 @@ from traffic_vlm.processing.tokenization_traffic_vlm import TrafficVLMTokenizer,
 from transformers import PreTrainedTokenizerBase
 
 from .collator import PATCH_LABELS
-from .packing import DataError, PackedSplit, is_packed, pack_split
+from .packing import DataError, PackedSplit, check_packed, is_packed, pack_split
 from .recipe import Recipe, RecipeError
 from .streaming import keep_rows
 
@@ -76,19 +76,29 @@ def pack_recipe(recipe: Recipe) -> Path:
 
     Returns:
         The packed folder: the data set itself where it is one already.
+
+    Raises:
+        DataError: If the data set cannot be packed, or what is packed already is not what the recipe wants.
     """
     data, splits = recipe.data, ("train", recipe.run.validate_split)
     if data.streaming:
         return keep_streamed(recipe)
     if all(is_packed(data.dataset, split) for split in splits):
         return Path(data.dataset)
-    height, width = read_model_config(recipe).vision_config.image_size
     folder = packed_folder(recipe)
     for split in splits:
-        if not is_packed(folder, split):
-            variants = data.variants if split == "train" else 0
-            pack_split(data.dataset, split, folder, (height, width), variants, data.max_zoom, recipe.run.seed)
+        _pack_once(recipe, split, folder)
     return folder
+
+
+def _pack_once(recipe: Recipe, split: str, folder: Path) -> None:
+    height, width = read_model_config(recipe).vision_config.image_size
+    variants = recipe.data.variants if split == "train" else 0
+    wanted = (recipe.data.dataset, split, folder, (height, width), variants, recipe.data.max_zoom)
+    if is_packed(folder, split):
+        check_packed(*wanted)
+    else:
+        pack_split(*wanted, seed=recipe.run.seed)
 
 
 def keep_streamed(recipe: Recipe) -> Path:
@@ -103,9 +113,7 @@ def keep_streamed(recipe: Recipe) -> Path:
         keep_rows(data.dataset, folder)
     except (ValueError, OSError) as error:
         raise DataError(f"{data.dataset}: cannot be streamed ({str(error).splitlines()[0]}).") from error
-    if not is_packed(folder, split):
-        height, width = read_model_config(recipe).vision_config.image_size
-        pack_split(data.dataset, split, folder, (height, width))
+    _pack_once(recipe, split, folder)
     return folder
 
 
@@ -135,7 +143,7 @@ def prepare_tokenizer(recipe: Recipe, split: PackedSplit, output: Path) -> PreTr
 def build_model(config: TrafficVLMConfig, recipe: Recipe) -> TrafficVLMForConditionalGeneration:
     """The network with its starting weights."""
     model = TrafficVLMForConditionalGeneration(config)
-    if config.num_patch_labels:
+    if model.patch_head is not None:
         torch.nn.init.constant_(model.patch_head.classifier.bias, math.log(RARE / (1 - RARE)))
     if recipe.model.init_from:
         take_weights(model, recipe.model.init_from, recipe.model.init_parts)

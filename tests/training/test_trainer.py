@@ -241,6 +241,31 @@ def test_packing_writes_all_or_nothing(questions, tmp_path):
         pack_split(tmp_path / "nowhere", "train", tmp_path, (48, 80))
 
 
+def test_packed_frames_of_another_recipe_are_refused(make_recipe, questions, tmp_path):
+    def pack(*options):
+        return pack_recipe(make_recipe(f"data.packed={(tmp_path / 'packed').as_posix()}", *options))
+
+    zoomed = ("data.variants=1", "data.max_zoom=0.2")
+    assert pack(*zoomed) == pack(*zoomed, "run.seed=1") == tmp_path / "packed"
+    with pytest.raises(DataError, match=r"packed.train: was packed with max_zoom 0\.2, not 0\.3\. Delete it"):
+        pack("data.variants=1", "data.max_zoom=0.3")
+    with pytest.raises(DataError, match="with variants 1, not 0"):
+        pack()
+    with pytest.raises(DataError, match=r"with image_size \["):
+        pack(*zoomed, "model.config=configs/models/small.json")
+    other = ("data.dataset=" + (tmp_path / "other").as_posix(), *zoomed)
+    assert pack(*other)  # the data set is not on this machine any more
+    (tmp_path / "other" / "data").mkdir(parents=True)
+    (tmp_path / "other" / "data" / "train-00000-of-00001.parquet").write_bytes(b"built anew")
+    with pytest.raises(DataError, match=r"from other data than .*other\."):
+        pack(*other)
+    for facts in tmp_path.glob("packed/*/packed.json"):  # as folders that were packed earlier
+        kept = json.loads(facts.read_text(encoding="utf-8"))
+        del kept["max_zoom"], kept["source"]
+        facts.write_text(json.dumps(kept), encoding="utf-8")
+    assert pack(*other, "data.max_zoom=0.3")
+
+
 def open_source(questions, split):
     from datasets import load_dataset
 
