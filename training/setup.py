@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,7 +129,12 @@ def packed_frames(recipe: Recipe) -> int | None:
 
 
 def prepare_tokenizer(recipe: Recipe, split: PackedSplit, output: Path) -> PreTrainedTokenizerBase:
-    """The recipe's tokenizer, or one trained on the training questions and kept in the run's folder."""
+    """The recipe's tokenizer, or one trained on the training questions and kept in the run's folder.
+
+    Raises:
+        RecipeError: If the recipe names a folder without one.
+        DataError: If it cannot be written.
+    """
     folder = Path(recipe.model.tokenizer) if recipe.model.tokenizer else output / "tokenizer"
     if (folder / "tokenizer.json").is_file():
         return TrafficVLMTokenizer.from_pretrained(folder)
@@ -136,7 +142,15 @@ def prepare_tokenizer(recipe: Recipe, split: PackedSplit, output: Path) -> PreTr
         raise RecipeError(f"{folder}: no tokenizer.json here. Leave model.tokenizer empty to train one.")
     texts = {text for row in split.rows for q in row["questions"] for text in (q["question"], q["answer"])}
     tokenizer = train_tokenizer(texts)
-    tokenizer.save_pretrained(folder)
+    part = folder.with_name("tokenizer.part")  # half of one must not be taken for the tokenizer
+    try:
+        tokenizer.save_pretrained(part)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except Exception as error:  # the library's own has no class that is narrower
+        raise DataError(
+            f"{folder}: cannot be written ({error}). Free some disk space, and start the same command again."
+        ) from error
     return tokenizer
 
 

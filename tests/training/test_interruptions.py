@@ -187,6 +187,15 @@ def test_a_full_disk_while_packing_leaves_nothing_half_done(make_recipe, tmp_pat
     assert not list(packed.iterdir())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX")
+def test_a_full_disk_leaves_no_half_tokenizer(make_recipe, tmp_path):
+    recipe = make_recipe(output="words")
+    pack_recipe(recipe)
+    error = with_little_disk(2**12, recipe, tmp_path)
+    assert re.search(r"tokenizer: cannot be written \(.*File too large", error)
+    assert not (Path(recipe.run.output) / "tokenizer").exists()
+
+
 def test_an_output_that_cannot_be_made_is_one_line(make_recipe, tmp_path):
     recipe = make_recipe(output="recipe.yaml/run")
     command = [sys.executable, "scripts/train.py", *arguments(recipe, tmp_path)]
