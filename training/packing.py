@@ -145,9 +145,10 @@ def pack_split(
     """
     final, part = Path(folder) / split, Path(folder) / f"{split}.part"
     source = _load(dataset, split)
+    total = len(source) * (1 + variants)
     summary = {
         "image_size": list(image_size),
-        "frames": len(source) * (1 + variants),
+        "frames": total,
         "variants": variants,
         "max_zoom": max_zoom,
         "seed": seed,
@@ -157,7 +158,7 @@ def pack_split(
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        _write(part, _with_copies(rows, variants, max_zoom, seed), summary["frames"], image_size)
+        _write(part, _with_copies(rows, variants, max_zoom, seed), total, image_size)
         (part / "packed.json").write_text(json.dumps(summary), encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         part.rename(final)
@@ -171,7 +172,7 @@ def pack_split(
             f"{part}: could not be packed ({error.strerror or error}). Free some disk space or name another "
             "place in data.packed, and start the same command again."
         ) from error
-    return summary["frames"]
+    return total
 
 
 def check_packed(
