@@ -4,13 +4,14 @@ hand."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from .glance import glance, glance_table
 from .metrics import percent
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -36,8 +37,8 @@ HUB_METRICS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "balanced_accuracy": ("balanced_accuracy", "balanced accuracy (%)", None),
     "macro_f1": ("f1", "macro-F1 (%)", {"average": "macro"}),
 }
-RATIOS = ("mass ratio", "families")
 MEANS = ("accuracy", "balanced_accuracy", "macro_f1", "gain")
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 
 
 class CardError(ValueError):
@@ -68,56 +69,44 @@ def results(report: Mapping[str, Any]) -> str:
     """
     rows = {row["family"]: row for row in report["families"]}
     lines = [
-        f"{report['frames']} BDD100K validation frames that training has not seen, in percent with 95% "
-        "intervals by frame. *Commonest* always says the family's commonest answer; *shuffled* is the same "
-        "model shown another frame.",
+        f"{report['frames']} frames, a part of BDD100K's validation split, which training has not seen; in "
+        "percent with 95% intervals by frame. *Commonest* always says the family's commonest answer; "
+        "*shuffled* is the same model shown another frame. A family *sees the picture* where its gain in "
+        "balanced accuracy over *shuffled* is above 0 with its whole interval.",
         "",
         "| question | n | accuracy | balanced accuracy | commonest: accuracy / balanced "
-        "| shuffled: accuracy / balanced | |",
+        "| shuffled: accuracy / balanced | sees the picture |",
         "|---|---|---|---|---|---|---|",
     ]
     for family in SHOWN:
         row = rows.get(family)
         if row is None or "gain" not in row:
             continue
-        cells = [
-            family.replace("_", " "),
-            str(row["n"]),
-            percent(row["accuracy"], row["accuracy_interval"]),
-            percent(row["balanced_accuracy"], row["balanced_accuracy_interval"]),
-            f"{percent(row['commonest_accuracy'])} / {percent(row['commonest_balanced_accuracy'])}",
-            f"{percent(row['shuffled_accuracy'])} / {percent(row['shuffled_balanced_accuracy'])}",
-            "sees" if row["sees"] else "*not seeing*",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(_cells(row)) + " |")
     five = rows.get("move_forward (five-way)")
     if five:
         lines += ["", f"Five-way macro-F1: {percent(five['macro_f1'], five['macro_f1_interval'])}."]
-    headline = report["headline"]
+    seen = [row["sees"] for row in report["families"] if row.get("sees") is not None]
     lines += [
         "",
-        f"{headline['families that see']} families of questions gain over shuffled pictures with their whole "
-        f"interval, {headline['families that do not']} do not. {report['verdict']['sentence']}",
+        f"{sum(seen)} families of questions gain over shuffled pictures with their whole interval, "
+        f"{len(seen) - sum(seen)} do not. Each of these {len(seen)} verdicts rests on one 95% interval, so a "
+        f"few may be chance. {report['verdict']['sentence']}",
     ]
     return "\n".join(lines)
 
 
-def headline_table(report: Mapping[str, Any]) -> str:
-    """All headline numbers as Markdown, each beside what it must beat."""
-
-    def shown(name: str, value: float | None) -> str:
-        if value is None:
-            return "not measured"
-        if name.startswith(RATIOS):
-            return f"{value:g}" if isinstance(value, int) else f"{value:.2f}"
-        return f"{100 * value:.1f}%"
-
-    lines = ["| what | value | to beat |", "|---|---|---|"]
-    for name, value in report["headline"].items():
-        rival = report.get("to_beat", {}).get(name)
-        beaten = f"{shown(name, rival['value'])} ({rival['by']})" if rival else ""
-        lines.append(f"| {name} | {shown(name, value)} | {beaten} |")
-    return "\n".join(lines)
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    """A family in the README's table."""
+    return [
+        row["family"].replace("_", " "),
+        str(row["n"]),
+        percent(row["accuracy"], row["accuracy_interval"]),
+        percent(row["balanced_accuracy"], row["balanced_accuracy_interval"]),
+        f"{percent(row['commonest_accuracy'])} / {percent(row['commonest_balanced_accuracy'])}",
+        f"{percent(row['shuffled_accuracy'])} / {percent(row['shuffled_balanced_accuracy'])}",
+        "yes" if row["sees"] else "*not shown*",
+    ]
 
 
 def front_matter(report: Mapping[str, Any]) -> str:
@@ -162,47 +151,95 @@ def render_card(template: str, report: Mapping[str, Any], record: Mapping[str, A
         report: The checkpoint's evaluation.
         record: The checkpoint's training record.
     """
-    calibration = report.get("calibration") or {}
     runs = stages_of(record)
-    not_seeing = [row["family"] for row in report["families"] if row.get("sees") is False]
+    temperature = (report.get("calibration") or {}).get("temperature", 1.0)
     values = {
         "parameters": f"{record['parameters'] / 1e6:.1f}M",
+        "frames": report["frames"],
+        "trained_on": trained_on(record),
         "minutes": f"{sum(run['training_seconds'] for run in runs) / 60:.0f}",
         "steps": sum(run["step"] for run in runs),
+        "number_of_stages": len(runs),
         "stages": stage_table(runs),
-        "device": record["device"],
         "seed": record["seed"],
         "revision": record["git_revision"] or "unknown",
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         "results": results(report),
-        "headline": headline_table(report),
-        "not_seeing": ", ".join(f"`{family}`" for family in not_seeing) or "none",
-        "temperature": f"{calibration.get('temperature', 1.0):.2f}",
-        "verdict": report["verdict"]["sentence"],
+        "headline": glance_table(report),
+        "failures": failures(report),
+        "temperature": f"{temperature:.2f}",
     }
     return front_matter(report) + Template(template).substitute(values)
+
+
+def failures(report: Mapping[str, Any]) -> str:
+    """What the report shows to fail, as a Markdown list."""
+    rows = report["families"]
+    behind = [f"{n.name} {n.measured()}, to beat {n.to_beat()}" for n in glance(report) if n.is_behind]
+    usual = below_commonest(rows)
+    blind = [f"`{row['family']}`" for row in rows if row.get("sees") is False]
+    boxes = [(f["f1"], name) for name, f in report.get("boxes", {}).items() if f["f1"] is not None]
+    found = [
+        ("Headline numbers that are worse than what they must beat", "; ".join(behind)),
+        (
+            f"Families whose accuracy is below that of always saying their commonest answer, {len(usual)} of "
+            f"{len(rows)}, the farthest below first (in percent, the commonest answer's in brackets)",
+            ", ".join(usual),
+        ),
+        ("Families that do not gain over shuffled pictures with their whole interval", ", ".join(blind)),
+    ]
+    if boxes:
+        f1, family = max(boxes)
+        best = f"an F1 of at most {percent(f1)}%, at half overlap (`{family}`)"
+        found.append(("Boxes given in words", best))
+    return "\n".join(f"- {title}: {text or 'none'}." for title, text in found)
+
+
+def below_commonest(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The families that always saying the commonest answer would serve better, the farthest below first."""
+    short = [
+        (row["accuracy"] - row["commonest_accuracy"], row)
+        for row in rows
+        if row.get("commonest", "here") != "here"  # a box's place, which no constant answer gets right
+    ]
+    return [
+        f"`{row['family']}` {percent(row['accuracy'])} ({percent(row['commonest_accuracy'])})"
+        for gap, row in sorted(short, key=lambda pair: float(pair[0]))
+        if gap < 0
+    ]
+
+
+def trained_on(record: Mapping[str, Any]) -> str:
+    """How many frames training saw, as a sentence; empty where the record does not say."""
+    frames = record.get("training_frames")
+    return f"It was trained on {frames:,} distinct frames. " if frames else ""
 
 
 def stages_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The records of all stages of a training, the last one first."""
     runs = [record]
-    while "started_from" in runs[-1]:
+    while "step" in runs[-1].get("started_from", {}):  # not so where it began with weights from elsewhere
         runs.append(runs[-1]["started_from"])
     return runs
 
 
+def stage_files(stages: int) -> list[str]:
+    """What the files of each stage are called after *recipe* and *log*; the last one's have no ordinal."""
+    return [*(f"-{ordinal}" for ordinal in ORDINALS[: stages - 1]), ""]
+
+
 def stage_table(runs: list[Mapping[str, Any]]) -> str:
-    """Steps, minutes and the means over all families on the tuning slice, a row a stage, as Markdown."""
+    """Length, device and the means over all families on the tuning slice, a row a stage, as Markdown."""
     lines = [
-        "| stage | steps | minutes | accuracy | balanced accuracy | macro-F1 | gain over shuffled |",
-        "|---|---|---|---|---|---|---|",
+        "| stage | recipe | steps | minutes | device | accuracy | balanced accuracy | macro-F1 "
+        "| gain over shuffled, points |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for number, run in enumerate(reversed(runs), start=1):
-        means = [run.get("summary", {}).get(name) for name in MEANS]
-        cells = ["not measured" if mean is None else percent(mean) for mean in means]
-        lines.append(
-            f"| {number} | {run['step']} | {run['training_seconds'] / 60:.0f} | {' | '.join(cells)} |"
-        )
+    files = stage_files(len(runs))
+    for number, (run, file) in enumerate(zip(reversed(runs), files, strict=True), start=1):
+        cells = [str(number), f"`recipe{file}.yaml`", str(run["step"]), f"{run['training_seconds'] / 60:.0f}"]
+        cells += [run.get("device", "-"), *(percent(run.get("summary", {}).get(name)) for name in MEANS)]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -1,120 +1,15 @@
-"""The report in words: headline numbers, the verdict on grounding, and a Markdown page."""
+"""The report in words: the verdict on grounding, and a Markdown page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .baselines import MOST_DECISIONS
+from .glance import glance_table
 from .metrics import FIVE_WAY_FAMILY, format_table, percent
 
-LANE_AND_SAFETY = ("lane_clear_", "turn_", "change_lane_")
-LEAST_POSITIVES = 30
-SHUFFLED = "shuffled"
 WEIGHED = ("macro_precision", "weighted_precision", "weighted_f1")
-
-
-def _mean(rows: Sequence[Mapping[str, Any]], score: str) -> float | None:
-    """Mean of a score over the rows that have it."""
-    known = [row[score] for row in rows if row.get(score) is not None]
-    return round(sum(known) / len(known), 6) if known else None
-
-
-Glance = tuple[str, float | None, str, float | None]
-
-
-def headline(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers that a reader looks for first.
-
-    Args:
-        result: the report's other parts.
-
-    Returns:
-        name -> fraction (or ratio, or count), `None` where it could not be measured.
-    """
-    return {name: value for name, value, _, _ in _glance(result)}
-
-
-def to_beat(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What the headline numbers must beat: name -> by (mostly who does not look) and value."""
-    return {
-        name: {"by": rival, "value": beaten}
-        for name, value, rival, beaten in _glance(result)
-        if value is not None and beaten is not None
-    }
-
-
-def _glance(result: Mapping[str, Any]) -> list[Glance]:
-    """The headline numbers: name, value, the rival, and what that reaches."""
-    return [*_scores_at_a_glance(result), *_checks_at_a_glance(result)]
-
-
-def _scores_at_a_glance(result: Mapping[str, Any]) -> list[Glance]:
-    """How right the answers are."""
-    rows = {row["family"]: row for row in result["families"]}
-    five, every = rows.get(f"{FIVE_WAY_FAMILY} (five-way)", {}), result.get("all_frames") or {}
-    time, weather, light = (rows.get(name, {}) for name in ("time_of_day", "weather", "light_state"))
-    lanes = [row for family, row in rows.items() if family.startswith(LANE_AND_SAFETY)]
-    presence = [
-        row
-        for family, row in rows.items()
-        if family.startswith("presence_")
-        and result["classes"][family]["classes"].get("yes", {}).get("support", 0) >= LEAST_POSITIVES
-    ]
-    cars = result["counting"].get("count_car", {})
-    balanced, blind, most = "balanced_accuracy", "shuffled_balanced_accuracy", "commonest_accuracy"
-    lane, asked = "lane clear, turn, change lane", f"presence ({len(presence)} categories)"
-    forward = "move forward, five-way"
-    return [
-        (f"{forward}: accuracy", five.get("accuracy"), "commonest", five.get(most)),
-        (f"{forward}: macro-F1", five.get("macro_f1"), SHUFFLED, five.get("shuffled_macro_f1")),
-        (f"{lane}: balanced accuracy", _mean(lanes, balanced), SHUFFLED, _mean(lanes, blind)),
-        (f"{asked}: balanced accuracy", _mean(presence, balanced), SHUFFLED, _mean(presence, blind)),
-        (f"{asked}: AUC", _mean(presence, "auc"), "chance", 0.5),
-        (f"{forward}, every frame: accuracy", every.get("accuracy"), "commonest", every.get(most)),
-        (f"{forward}, every frame: macro-F1", every.get("macro_f1"), "", None),
-        ("time of day: accuracy", time.get("accuracy"), "commonest", time.get(most)),
-        ("weather: accuracy", weather.get("accuracy"), "commonest", weather.get(most)),
-        ("light state: balanced accuracy", light.get(balanced), SHUFFLED, light.get(blind)),
-        (
-            "cars counted to within one (one to five)", cars.get("within_one"),
-            f"always {cars.get('constant')}", cars.get("constant_within_one"),
-        ),
-    ]  # fmt: skip
-
-
-def _checks_at_a_glance(result: Mapping[str, Any]) -> list[Glance]:
-    """Whether the answers come from the picture, agree with each other, and know how sure they may be."""
-    rows, agree = result["families"], result["consistency"]
-    calibration, grounding = result.get("calibration") or {}, result.get("grounding") or {}
-    over_categories = grounding.get("presence", {}).get("mean_over_categories", {})
-    drop = grounding.get("drop", {})
-    lost, elsewhere = (drop.get(name, {}).get("mean") for name in ("evidence", "elsewhere"))
-    ece, ece_before = calibration.get("ece"), calibration.get("ece_before")
-    safety: Mapping[str, Any] = next((g for g in calibration.get("groups", []) if g["group"] == "safety"), {})
-    yes_no = [row for row in rows if row.get("kind") == "yes/no" and "gain" in row]
-
-    def rate(name: str) -> float | None:
-        found: float | None = agree.get(name, {}).get("all", {}).get("rate")
-        return found
-
-    def mean(name: str) -> float | None:
-        found: float | None = over_categories.get(name, {}).get("mean")
-        return found
-
-    return [
-        ("families that see", sum(bool(row.get("sees")) for row in rows), "", None),
-        ("families that do not", sum(row.get("sees") is False for row in rows), "", None),
-        ("yes/no families: gain over shuffled pictures", _mean(yes_no, "gain"), "", None),
-        ("opposite pairs: both right", rate("opposites"), SHUFFLED, agree.get("opposites_shuffled")),
-        ("paraphrases: same answer", rate("paraphrased"), "", None),
-        ("mirrored frames: mirrored answer", rate("mirrored"), "", None),
-        ("pointing game above the centre (mean over categories)", mean("above_centre"), "", None),
-        ("mass ratio (mean over categories)", mean("ratio"), "even map", 1.0 if over_categories else None),
-        ("probability lost when the evidence is blanked", lost, "elsewhere", elsewhere),
-        ("probability lost when as much is blanked elsewhere", elsewhere, "", None),
-        ("calibration error after temperature", ece, "before", ece_before),
-        ("false safe at half coverage", safety.get("false_safe", {}).get("rate"), "", None),
-    ]  # fmt: skip
 
 
 def verdict(grounding: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -129,16 +24,17 @@ def verdict(grounding: Mapping[str, Any] | None) -> dict[str, Any]:
     Returns:
         proven (bool), and sentence.
     """
-    if not grounding or not grounding.get("drop", {}).get("n"):
+    if not grounding:
         return {
             "proven": False,
             "sentence": "The visualisations do not prove grounding: it was not measured.",
         }
-    everything, drop = grounding["presence"]["all"], grounding["drop"]
+    everything, unmeasured = grounding["presence"]["all"], {"interval": None}
+    drop = grounding.get("drop", {}).get("difference", unmeasured)
     tests = {
         "the pointing game is above the centre baseline": (everything["above_centre"], 0.0),
         "the mass ratio is above 1": (everything["ratio"], 1.0),
-        "blanking the evidence costs more than blanking as much elsewhere": (drop["difference"], 0.0),
+        "blanking the evidence costs more than blanking as much elsewhere": (drop, 0.0),
     }
     passed = [
         name for name, (v, bar) in tests.items() if v["interval"] is not None and v["interval"][0] > bar
@@ -156,23 +52,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     return [*lines, *("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows), ""]
 
 
-def _number(name: str, value: Any) -> str:
-    if value is None:
-        return "not measured"
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.2f}" if "mass ratio" in name else f"{100 * value:.1f}%"
-
-
-def _rival(name: str, rivals: Mapping[str, Mapping[str, Any]]) -> str:
-    return f"{rivals[name]['by']}: {_number(name, rivals[name]['value'])}" if name in rivals else ""
-
-
-def markdown(result: Mapping[str, Any]) -> str:
+def markdown(result: Mapping[str, Any], pictures: Sequence[str]) -> str:
     """The report as a page.
 
     Args:
         result: what stands in `report.json`.
+        pictures: names of the files that are beside the page.
 
     Returns:
         Markdown text.
@@ -184,26 +69,21 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
     ]
     if "alignment" in result:
-        lines += [
-            "Predictions: " + ", ".join(f"{n} {name}" for name, n in result["alignment"].items()) + ".",
-            "",
-        ]
-    lines += ["## At a glance", ""]
-    lines += _table(
-        ["what", "measured", "to beat"],
-        [(name, _number(name, v), _rival(name, result["to_beat"])) for name, v in result["headline"].items()],
-    )
+        lines += [_alignment_line(result["alignment"]), ""]
+    lines += ["## At a glance", "", glance_table(result), ""]
     lines += [f"**{result['verdict']['sentence']}**", ""]
-    lines += ["## Families", "", format_table(result["families"]), "", "![](families.png)", ""]
-    lines += _details(result["families"])
+    as_good = _as_good(result)
+    lines += ["## Families", "", format_table(result["families"], as_good), ""]
+    lines += _shown(pictures, "families.png")
+    lines += _details(result["families"], as_good)
     lines += _five_way_lines(result)
     lines += _counting_lines(result["counting"])
     lines += _baseline_lines(result)
     lines += _consistency_lines(result["consistency"])
     if result["calibration"]:
-        lines += _calibration_lines(result["calibration"])
+        lines += _calibration_lines(result["calibration"], pictures)
     if result["grounding"]:
-        lines += _grounding_lines(result["grounding"])
+        lines += _grounding_lines(result["grounding"], pictures)
     slices = [
         (
             r["slice"],
@@ -219,20 +99,50 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines += _table(
         ["slice", "value", "n", "accuracy", "balanced accuracy of yes/no families", "shuffled"], slices
     )
-    lines += ["![](slices.png)", ""]
-    lines += _class_lines(result["classes"])
+    lines += _shown(pictures, "slices.png")
+    lines += _class_lines(result["classes"], pictures)
     lines += _wording_lines(result["families"])
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _details(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _shown(pictures: Sequence[str], *names: str) -> list[str]:
+    """Those of the pictures that are there."""
+    return [line for name in names if name in pictures for line in (f"![]({name})", "")]
+
+
+def _alignment_line(counts: Mapping[str, int | None]) -> str:
+    """How many predictions were missing, extra and duplicate, or that it could not be told."""
+    if counts["duplicate"] is None:
+        return "Whether a question is answered twice was not checked: that needs a column `question`."
+    return "Predictions: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + "."
+
+
+def _as_good(result: Mapping[str, Any]) -> dict[str, str]:
+    """Families that somebody without a picture answers as well: family -> who, as `format_table` takes it."""
+    found: dict[str, list[str]] = {}
+    model = {row["family"]: row.get("balanced_accuracy") for row in result["families"]}
+    for name, rival in (("question only", "the question's words"), ("attributes only", "attributes")):
+        for row in result["baselines"].get(name, []):
+            own, theirs = model.get(row["family"]), row.get("balanced_accuracy")
+            if own is not None and theirs is not None and theirs >= own:
+                found.setdefault(row["family"], []).append(rival)
+    return {family: " and ".join(rivals) for family, rivals in found.items()}
+
+
+def _details(rows: Sequence[Mapping[str, Any]], as_good: Mapping[str, str]) -> list[str]:
     """What is unusual about families: answers that could not be read, one class, not seeing."""
     blind = [row["family"] for row in rows if row.get("sees") is False]
     unread = [f"{row['family']} ({row['unparsed']} of {row['n']})" for row in rows if row["unparsed"]]
-    single = [row["family"] for row in rows if row["classes"] < 2]
+    single = [row["family"] for row in rows if "accuracy" in row and row.get("note") == "one class"]
     lines = []
     if blind:
         lines.append(f"*Not seeing* (gain over shuffled pictures within its interval): {', '.join(blind)}.")
+    if any(row.get("sees") and row["family"] in as_good for row in rows):
+        lines.append(
+            "*Do as well*: a classifier of the question's words alone, or of the frame's labelled weather, time of "
+            "day and scene alone, reaches at least the same balanced accuracy. Where a question asks for one of "
+            "these attributes, that attribute is its label."
+        )
     if unread:
         lines.append(f"Answers that could not be read: {', '.join(unread)}.")
     if single:
@@ -315,7 +225,10 @@ def _baseline_lines(result: Mapping[str, Any]) -> list[str]:
         for row in result["families"]
         if row.get("balanced_accuracy") is not None
     ]
-    note = "Question-only and attributes-only are logistic classifiers, weighted to balance."
+    note = (
+        "Question-only and attributes-only are logistic classifiers over a family's decisions, weighted to "
+        f"balance; where there are more than {MOST_DECISIONS} they say the commonest."
+    )
     return ["## Baselines", "", note, "", *_table(head, rows)]
 
 
@@ -349,7 +262,7 @@ def _consistency_lines(found: Mapping[str, Any]) -> list[str]:
     return lines + (_table(["yes ratio", "n", "says yes, %", "is yes, %"], yes) if yes else [])
 
 
-def _calibration_lines(found: Mapping[str, Any]) -> list[str]:
+def _calibration_lines(found: Mapping[str, Any], pictures: Sequence[str]) -> list[str]:
     fitted = found["temperature_fitted_on"]
     where = f"fitted on the split {fitted!r}" if fitted else "not fitted: there is no split for it"
     lines = ["## Confidence", ""]
@@ -358,6 +271,12 @@ def _calibration_lines(found: Mapping[str, Any]) -> list[str]:
         f"{percent(found['ece_before'])} before, {percent(found['ece'])} after.",
         "",
     ]
+    if found["without_confidence"]:
+        lines += [
+            f"{found['without_confidence']} questions have no confidence: they count as least sure in the "
+            "coverage, and the calibration error is of the others.",
+            "",
+        ]
     rows = [
         (
             g["group"], g["n"], percent(g["accuracy"]), percent(g["ece"], g["ece_interval"]),
@@ -387,7 +306,9 @@ def _calibration_lines(found: Mapping[str, Any]) -> list[str]:
             f"{percent(a['risk'])}% and gives up {percent(a['wrongly_refused'])}% of the right answers.",
             "",
         ]
-    return [*lines, "![](reliability.png)", "", "![](risk-coverage.png)", ""]
+    elif fitted:
+        lines += ["No threshold was chosen: reported and tuning split do not both ask safety questions.", ""]
+    return [*lines, *_shown(pictures, "reliability.png", "risk-coverage.png")]
 
 
 def _span(value: Mapping[str, Any], digits: int = 2) -> str:
@@ -399,12 +320,13 @@ def _span(value: Mapping[str, Any], digits: int = 2) -> str:
     )
 
 
-def _grounding_lines(found: Mapping[str, Any]) -> list[str]:
+def _grounding_lines(found: Mapping[str, Any], pictures: Sequence[str]) -> list[str]:
     presence = found["presence"]
     head = ["questions", "n", "mass ratio", "pointing game", "centre", "above centre", "entropy"]
     names = ("ratio", "pointing", "centre", "above_centre", "entropy")
-    groups = {"presence, all": presence["all"]}
-    groups |= {f"presence: {name}": value for name, value in presence["by_category"].items()}
+    asked = "presence" if "presence" in found["groups"] else "every question with evidence"
+    groups = {f"{asked}, all": presence["all"]}
+    groups |= {f"{asked}: {name}": value for name, value in presence["by_category"].items()}
     groups |= {name.replace("_", " "): value for name, value in found["groups"].items() if name != "presence"}
     lines = [
         "## Grounding",
@@ -438,10 +360,10 @@ def _grounding_lines(found: Mapping[str, Any]) -> list[str]:
         lines += _table(
             ["kind of map", "deletion area (lower is better)", "insertion area (higher is better)"], areas
         )
-    return [*lines, "![](heads.png)", "", "![](faithfulness.png)", ""]
+    return [*lines, *_shown(pictures, "heads.png", "faithfulness.png")]
 
 
-def _class_lines(classes: Mapping[str, Any]) -> list[str]:
+def _class_lines(classes: Mapping[str, Any], pictures: Sequence[str]) -> list[str]:
     rows = [
         (family, name, c["support"], percent(c["precision"]), percent(c["recall"]), percent(c["f1"]))
         for family, found in classes.items()
@@ -452,6 +374,5 @@ def _class_lines(classes: Mapping[str, Any]) -> list[str]:
         "## Classes",
         "",
         *_table(["family", "class", "n", "precision", "recall", "F1"], rows),
-        "![](move-forward.png)",
-        "",
+        *_shown(pictures, "move-forward.png"),
     ]

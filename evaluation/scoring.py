@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import baselines, calibration, consistency, figures, report
+from . import baselines, calibration, consistency, figures, glance, report
 from .command import write_text
 from .metrics import (
     FIVE_WAY_FAMILY,
@@ -27,6 +27,17 @@ from .metrics import (
 from .predict import load
 from .slices import slice_table
 from .views import group_of
+
+#: What `_draw` may draw; a figure without numbers is not drawn.
+PICTURES = (
+    "families.png",
+    "slices.png",
+    "move-forward.png",
+    "reliability.png",
+    "risk-coverage.png",
+    "heads.png",
+    "faithfulness.png",
+)
 
 
 def score(output: Path, name: str = "") -> dict[str, Any]:
@@ -66,7 +77,7 @@ def score(output: Path, name: str = "") -> dict[str, Any]:
         "all_frames": _all_frames(others),
     }
     result["calibration"], pictures = _calibration(decide(table, kinds), others, kinds)
-    result["headline"], result["to_beat"] = report.headline(result), report.to_beat(result)
+    result["headline"], result["to_beat"] = glance.headline(result), glance.to_beat(result)
     result["verdict"] = report.verdict(result["grounding"])
     _draw(result, pictures, output)
     write_report(result, output)
@@ -74,9 +85,10 @@ def score(output: Path, name: str = "") -> dict[str, Any]:
 
 
 def write_report(result: Mapping[str, Any], output: Path) -> None:
-    """Write `report.json` and `report.md`."""
+    """Write `report.json`, and `report.md` with the pictures that are there."""
+    drawn = [name for name in PICTURES if (output / name).is_file()]
     write_text(output / "report.json", json.dumps(result, indent=1, ensure_ascii=False))
-    write_text(output / "report.md", report.markdown(result))
+    write_text(output / "report.md", report.markdown(result, drawn))
 
 
 def _read_json(path: Path) -> Any:
@@ -153,14 +165,13 @@ def _calibration(
     table: pd.DataFrame, others: Mapping[str, pd.DataFrame], kinds: Mapping[str, str]
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Calibration, and what its figures need; `None` where predictions have no confidence."""
-    rows = calibration.scorable(table)
+    rows, tuned = calibration.scorable(table), table.iloc[:0]
     if rows.empty:
         return None, {}
-    temperature, tuned = 1.0, None
     if "tune" in others:
         other = as_table(others["tune"])
         tuned = calibration.scorable(decide(other, {**kinds_of(other), **kinds}))
-        temperature = calibration.fit_temperature(tuned)
+    temperature = calibration.fit_temperature(tuned)
     frames = {name: i for i, name in enumerate(sorted(rows["image_id"].astype(str).unique()))}
     rows = rows.assign(frame=rows["image_id"].astype(str).map(frames))
     confidence, raw = (calibration.at_temperature(rows, t) for t in (temperature, 1.0))
@@ -169,23 +180,25 @@ def _calibration(
         groups.setdefault(group_of(family), []).append(family)
     groups["safety"] = [f for g in calibration.SAFETY_GROUPS for f in groups.get(g, [])]
     weights, correct = frame_weights(len(frames)), rows["correct"].to_numpy()
+    sure = rows["has_confidence"].to_numpy()
     result: dict[str, Any] = {
         "temperature": temperature,
-        "temperature_fitted_on": "tune" if tuned is not None else None,
-        "ece_before": calibration.expected_calibration_error(raw, correct),
-        "ece": calibration.expected_calibration_error(confidence, correct),
+        "temperature_fitted_on": None if tuned.empty else "tune",
+        "without_confidence": int((~sure).sum()),
+        "ece_before": calibration.expected_calibration_error(raw[sure], correct[sure]),
+        "ece": calibration.expected_calibration_error(confidence[sure], correct[sure]),
         "groups": calibration.summarise(rows, confidence, weights, groups),
-        "reliability": calibration.reliability(confidence, correct),
+        "reliability": calibration.reliability(confidence[sure], correct[sure]),
     }
     safe = rows["family"].isin(groups["safety"]).to_numpy()
-    if tuned is not None and safe.any():
-        chosen = tuned[tuned["family"].isin(groups["safety"])]
+    chosen = tuned[tuned["family"].isin(groups["safety"])]
+    if safe.any() and not chosen.empty:
         result["abstention"] = calibration.abstention(
             chosen, calibration.at_temperature(chosen, temperature), rows[safe], confidence[safe]
         )
     pictures = {
         "reliability": {
-            "temperature 1": calibration.reliability(raw, correct),
+            "temperature 1": calibration.reliability(raw[sure], correct[sure]),
             f"temperature {temperature:.2f}": result["reliability"],
         },
         "curves": {
@@ -201,7 +214,9 @@ def _calibration(
 
 
 def _draw(result: Mapping[str, Any], pictures: Mapping[str, Any], output: Path) -> None:
-    """All figures that the numbers allow."""
+    """All figures that the numbers allow; those of an earlier report go."""
+    for name in PICTURES:
+        (output / name).unlink(missing_ok=True)
     figures.families(result["families"], output / "families.png")
     figures.slices(result["slices"], output / "slices.png")
     name = f"{FIVE_WAY_FAMILY} (five-way)"
