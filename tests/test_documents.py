@@ -21,6 +21,23 @@ def test_numbers_are_those_of_the_report():
     assert (CHECKPOINT / "README.md").read_text(encoding="utf-8") == card
 
 
+def test_every_stage_has_its_recipe_and_its_log():
+    """The card's table of stages comes from the record; the files beside it are of the same stages."""
+    from traffic_vlm.evaluation.card import stage_files, stages_of
+
+    training = CHECKPOINT / "training"
+    runs = stages_of(json.loads((training / "record.json").read_text(encoding="utf-8")))
+    files = stage_files(len(runs))
+    assert {path.name for path in training.glob("recipe*.yaml")} == {f"recipe{file}.yaml" for file in files}
+    assert {path.name for path in training.glob("log*.jsonl")} == {f"log{file}.jsonl" for file in files}
+    for file, run in zip(files, reversed(runs), strict=True):
+        lines = (training / f"log{file}.jsonl").read_text(encoding="utf-8").splitlines()
+        last = json.loads(lines[-1])
+        assert last["step"] <= run["step"]
+        if run["summary"]:
+            assert (last["step"], last["summary"]) == (run["step"], run["summary"])
+
+
 def test_the_hub_reads_one_result_a_family_out_of_the_card():
     """As the Hub does: what shares data set, configuration and split is one result with several metrics."""
     report = json.loads((CHECKPOINT / "training" / "report.json").read_text(encoding="utf-8"))
