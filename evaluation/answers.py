@@ -2,8 +2,7 @@
 
 A model's answer is text. What is scored is the *decision* in it: yes or no, a colour, a number, a lane, a
 reason, an attribute. Any model's text is read, not only ours, so the parser has to survive what models really
-write: "There is no reason to say yes", "It is a car" where the options are A and B, "The light is red, not
-green".
+write: "There is no reason to say yes", "A few cars", "The light is red, not green".
 
 The rules, in the order in which they apply:
 
@@ -206,7 +205,11 @@ def _is_negated(words: list[str], position: int) -> bool:
     before = words[max(0, position - _NEGATION_REACH) : position]
     if "neither" in before or "nor" in before:
         return True
-    return sum(word in _NEGATIONS or word.endswith("n't") for word in before) % 2 == 1
+    return sum(_denies(word) for word in before) % 2 == 1
+
+
+def _denies(word: str) -> bool:
+    return word in _NEGATIONS or word.endswith("n't")
 
 
 def _occurrences(words: list[str], phrases: Mapping[str, tuple[str, ...]]) -> list[tuple[int, int, str]]:
@@ -320,16 +323,26 @@ _MANY = re.compile(r"(there are )?(very )?(many|lots|a lot|dozens|numerous|sever
 _NOTHING = re.compile(
     r"(no|nobody|nothing)\b|there (are|is)( no\b|n't)|i (see|can see) no\b|there (aren't|isn't)"
 )
+# An article counts one thing ("A car"), but not before what stands for several ("A large number of cars").
+_ONE_THING = re.compile(
+    r"(just |only |there is |i see )?an? (?!(\w+ ){0,2}(few|handful|number|group|line|row|lot|bunch|crowd"
+    r"|queue|cluster|string|stream|series|column|variety)\b)\w+"
+)
 _BEFORE_A_PRONOUN = set(
     _spellings("the | this | that | left | right | red | green | another | other | each | every | nearest")
 )
 
 
 def _numbers_in(words: list[str]) -> list[int]:
-    """The numbers that words or digits name; "the left one" and "one of them" name none, "no one" names 0."""
+    """The numbers that words or digits name, unless they are negated; "no one" names 0.
+
+    "The left one" and "one of them" name none.
+    """
     values: list[int] = []
-    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
+    for i, (before, word, after) in enumerate(zip(["", *words], words, [*words[1:], ""], strict=False)):
         if word == "one" and (before in _BEFORE_A_PRONOUN or after == "of"):
+            continue
+        if before != "no" and _is_negated(words, i):
             continue
         if word.isdecimal():
             values.append(int(word))
@@ -353,13 +366,17 @@ def _read_count(text: str) -> str:
         return UNCLEAR
     if _MANY.fullmatch(text):
         return MORE_THAN_FIVE
-    values = _numbers_in(re.findall(r"[a-z]+|\d+", re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)))
+    clauses = [re.findall(r"[a-z']+|\d+", " ".join(words)) for words in _clauses(text)]
+    values = [value for words in clauses for value in _numbers_in(words)]
     if values:
         number = str(values[0]) if values[0] <= 5 else MORE_THAN_FIVE
         return number if len(set(values)) == 1 else UNCLEAR
-    if _NOTHING.match(text):
+    is_some_number_denied = any(
+        word.isdecimal() or _NUMBERS.get(word, 1) > 1 for words in clauses for word in words
+    )
+    if _NOTHING.match(text) and not is_some_number_denied:
         return "0"
-    if re.match(r"(just |only |there is |i see )?an? \w+", text):
+    if _ONE_THING.match(text) and not any(_denies(word) for word in clauses[0]):
         return "1"
     return ABSTAIN if _REFUSALS.search(text) else UNCLEAR
 
@@ -424,28 +441,6 @@ def _read_five_way(text: str) -> str:
     if kept and decision != ABSTAIN:
         return kept[0][0]
     return decision if decision == ABSTAIN else UNCLEAR
-
-
-def read_option(text: str, letters: str = "ABCD") -> str:
-    """The letter chosen in a multiple-choice answer: "B. It is a car" is B, "It is a car" is unclear.
-
-    Args:
-        text: free text.
-        letters: the letters on offer.
-
-    Returns:
-        The upper-case letter, or `UNCLEAR`.
-    """
-    plain = unicodedata.normalize("NFKC", text).strip().strip("*\"' ") if isinstance(text, str) else ""
-    alone = re.fullmatch(rf"\(?([{letters}{letters.lower()}])\)?[.:]?", plain)
-    if alone:
-        return alone.group(1).upper()
-    marked = re.match(rf"\(?([{letters}])(?:\)|[.:](?=\s|$))", plain)
-    stated = re.findall(
-        rf"\b(?:[Aa]nswer(?: is|:)|[Oo]ption|[Cc]hoice)\s*(?:is\s+)?\(?([{letters}])\b", plain
-    )
-    chosen = {letter.upper() for letter in ([marked.group(1)] if marked else stated)}
-    return chosen.pop() if len(chosen) == 1 else UNCLEAR
 
 
 def read_boxes(text: str) -> list[tuple[str, tuple[float, float, float, float]]]:
