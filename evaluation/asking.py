@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from accelerate import PartialState
 from PIL import Image
 
 from . import baselines, looking, views
 from .averaging import average
-from .command import write_text
+from .command import processes, write_text
 from .predict import (
     DatasetError,
     NothingToAsk,
@@ -110,7 +109,7 @@ def predict_views(
         checkpoint: folder of the model.
         dataset: folder of the data set.
         split: the split that is reported.
-        output: folder for the tables.
+        output: folder for the tables; those of an earlier evaluation go when all answers are there.
         most_frames: how many frames of each split, all by default.
         constrained: whether answers are chosen among the family's labels instead of generated.
         mirror: whether answers are averaged with those to the mirrored frames.
@@ -118,13 +117,15 @@ def predict_views(
     Raises:
         DatasetError: if data set or checkpoint cannot be used.
     """
-    state = PartialState()
+    state = processes()
     frames = open_frames(dataset, split)
     model, processor = load_model(checkpoint)
     count = min(len(frames), most_frames or len(frames))
     shown, train = clean(frames), optional(dataset, "train")
     tune = optional(dataset, "tune") if split != "tune" else None
     labels = {**answer_sets(frames), views.ADVERSARIAL: ["No.", "Yes."]}
+    if tune is not None:  # which may hold families that the reported split lacks
+        labels = answer_sets(tune) | labels
     ask = asker(model, processor, labels, constrained, mirror)
     tables = {}
     for suffix, (view, number, options) in views_of(shown, count, train, tune, most_frames).items():
@@ -132,8 +133,10 @@ def predict_views(
             continue
         with nullcontext() if not suffix else suppress(NothingToAsk):
             tables[suffix] = ask(view, number, f"asking {suffix.strip('-') or split}", **options)
-    tables["-grey"] = ask_grey(ask, tables[""])
+    # Grey is its own mirror image, and its questions have no label to average by.
+    tables["-grey"] = ask_grey(asker(model, processor, labels, constrained, mirror=False), tables[""])
     if state.is_main_process:
+        clear(output)
         for suffix, table in tables.items():
             save(table, output / f"predictions{suffix}.parquet")
         if train is not None:
@@ -145,11 +148,26 @@ def predict_views(
     state.wait_for_everyone()
 
 
+def clear(output: Path, keep: Path | None = None) -> None:
+    """Remove what an earlier evaluation left, so that no table of another model or data set is scored.
+
+    To be called when everything that takes its place is there: what cannot be replaced is not lost.
+
+    Args:
+        output: folder of the tables.
+        keep: a file that stays.
+    """
+    others = (output / "grounding.json", output / "grounding.parquet", output / baselines.TRAINING_QUESTIONS)
+    for stale in (*output.glob("predictions*.parquet"), *others):
+        if keep is None or stale.resolve() != keep.resolve():
+            stale.unlink(missing_ok=True)
+
+
 def ask_grey(ask: Ask, table: pd.DataFrame) -> pd.DataFrame:
     """The answers about a grey picture: it is always the same, so every wording is asked once.
 
     Args:
-        ask: from `asker`.
+        ask: from `asker`, without its mirror.
         table: predictions about the clean split.
 
     Returns:

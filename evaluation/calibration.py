@@ -47,7 +47,7 @@ def at_temperature(table: pd.DataFrame, temperature: float) -> np.ndarray:
     if "confidences" not in table:
         return table["confidence"].to_numpy(float)
     grid = np.log(TEMPERATURES)
-    kept = np.array(table["confidences"].tolist(), dtype=float)
+    kept = np.array(table["confidences"].tolist(), dtype=float).reshape(-1, len(grid))
     where = np.clip(np.log(temperature), grid[0], grid[-1])
     right = int(np.clip(np.searchsorted(grid, where), 1, len(grid) - 1))
     share = (where - grid[right - 1]) / (grid[right] - grid[right - 1])
@@ -61,10 +61,10 @@ def fit_temperature(table: pd.DataFrame) -> float:
         table: decided predictions of the split that is kept for this.
 
     Returns:
-        The temperature of least log loss of "the answer is right" over a fine grid; 1.0 without
+        The temperature of least log loss of "the answer is right" over a fine grid; 1.0 without rows or
         `confidences`.
     """
-    if "confidences" not in table:
+    if table.empty or "confidences" not in table:
         return 1.0
     correct = table["correct"].to_numpy()
     grid = np.geomspace(TEMPERATURES[0], TEMPERATURES[-1], 105)
@@ -100,8 +100,14 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> 
     ]
 
 
-def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
-    """ECE: mean distance of confidence and accuracy over bins, weighted by rows (Naeini et al., 2015)."""
+def expected_calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float | None:
+    """ECE: mean distance of confidence and accuracy over bins, weighted by rows (Naeini et al., 2015).
+
+    Returns:
+        The error, `None` of no rows.
+    """
+    if not len(confidence):
+        return None
     rows = reliability(confidence, correct, bins)
     return round(
         sum(row["n"] * abs(row["confidence"] - row["accuracy"]) for row in rows) / len(confidence), 6
@@ -166,7 +172,8 @@ def _ece_interval(
     gaps = np.zeros((weights.shape[1], bins))
     np.add.at(gaps, (frames, index), confidence - correct)
     count = np.bincount(frames, minlength=weights.shape[1])
-    return interval(np.abs(weights @ gaps).sum(1) / (weights @ count))
+    with np.errstate(invalid="ignore"):  # a sample may hold none of a rare group's frames
+        return interval(np.abs(weights @ gaps).sum(1) / (weights @ count))
 
 
 def summarise(
@@ -175,14 +182,15 @@ def summarise(
     """Calibration and selective answering of groups of families.
 
     Args:
-        table: decided predictions with the column `frame` (index into the weights' columns).
+        table: decided predictions from `scorable` with the column `frame` (index into the weights' columns).
         confidence: (rows,) at the temperature that is reported.
         weights: bootstrap weights of the frames.
         groups: name -> the families in it.
 
     Returns:
-        One mapping a group with at least `MIN_ROWS` rows: n, accuracy, ece with its interval, coverage at
-        `RISKS`, and for the safety groups the false-safe rate at half coverage.
+        One mapping a group with at least `MIN_ROWS` rows: n, accuracy, ece with its interval (of the rows
+        that came with a confidence), coverage at `RISKS`, and for the safety groups the false-safe rate at
+        half coverage.
     """
     rows = []
     for name, families in groups.items():
@@ -190,13 +198,13 @@ def summarise(
         if inside.sum() < MIN_ROWS:
             continue
         part, c = table[inside], confidence[inside]
-        correct = part["correct"].to_numpy()
+        correct, sure = part["correct"].to_numpy(), part["has_confidence"].to_numpy()
         row = {
             "group": name,
             "n": int(inside.sum()),
             "accuracy": round(float(correct.mean()), 6),
-            "ece": expected_calibration_error(c, correct),
-            "ece_interval": _ece_interval(c, correct, part["frame"].to_numpy(), weights),
+            "ece": expected_calibration_error(c[sure], correct[sure]),
+            "ece_interval": _ece_interval(c[sure], correct[sure], part["frame"].to_numpy()[sure], weights),
             "coverage": {f"{risk:.0%}": round(coverage_at(c, correct, risk), 6) for risk in RISKS},
         }
         if name == "safety" or name in SAFETY_GROUPS:
@@ -242,10 +250,32 @@ def abstention(
 
 
 def scorable(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose confidence means something: a known truth, and neither boxes nor free sentences."""
+    """Rows whose confidence means something: a known truth, and neither boxes nor free sentences.
+
+    Where some rows have a confidence, one without counts with confidence 0, a question that was not answered
+    among them: leaving out the hard ones cannot pay in coverage. The calibration error is of the others,
+    since a row without a confidence makes no claim that could be wrong, and zeros for wrong answers would
+    make the error smaller.
+
+    Args:
+        table: decided predictions.
+
+    Returns:
+        The rows with the column `has_confidence` (bool); none where no row has a confidence.
+    """
+    if "confidence" not in table:
+        return table.iloc[:0]
     free = table["kind"].isin(["boxes"]) | table["family"].str.startswith(("describe", "out_of_scope"))
-    known = ~table["truth"].isin([UNCLEAR, ABSTAIN])
-    return table[known & ~free & table["confidence"].notna()] if "confidence" in table else table.iloc[:0]
+    rows = table[~table["truth"].isin([UNCLEAR, ABSTAIN]) & ~free]
+    given = rows["confidence"].notna()
+    if not given.any():
+        return table.iloc[:0]
+    rows = rows.assign(has_confidence=given, confidence=rows["confidence"].fillna(0.0))
+    if "confidences" in rows and not given.all():
+        none = np.zeros(len(TEMPERATURES))
+        kept = [c if has else none for c, has in zip(rows["confidences"], given, strict=True)]
+        rows["confidences"] = pd.Series(kept, index=rows.index)
+    return rows
 
 
 def write(found: Mapping[str, Any] | None, checkpoint: Path) -> str:

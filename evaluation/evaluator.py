@@ -22,11 +22,13 @@ from typing import Any
 if __name__ == "__main__":  # `python -m evaluation.evaluator`, before imports that may need an extra
     runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "evaluate.py"), run_name="__main__")
 
+import pandas as pd
+
 from . import baselines, calibration
-from .alignment import align
-from .asking import optional, predict_views
+from .alignment import align, without_copies
+from .asking import clear, optional, predict_views
 from .command import REPORT, add_inputs, new_parser, processes, run_command
-from .metrics import as_table
+from .metrics import as_table, as_text, check_same_questions
 from .predict import DatasetError, load, open_frames, save
 from .scoring import score, write_report
 
@@ -46,11 +48,7 @@ def evaluate_checkpoint(
         The report on the main process, `None` on others.
     """
     start = time.perf_counter()
-    output.mkdir(parents=True, exist_ok=True)
     state = processes()
-    if state.is_main_process:
-        _clear(output)
-    state.wait_for_everyone()
     predict_views(checkpoint, dataset, split, output, most_frames, constrained, mirror)
     if not state.is_main_process:
         return None
@@ -60,49 +58,60 @@ def evaluate_checkpoint(
     return result
 
 
-def _clear(output: Path, keep: Path | None = None) -> None:
-    """Remove what an earlier evaluation left, so that no table of another model or data set is scored."""
-    others = (output / "grounding.json", output / "grounding.parquet", output / baselines.TRAINING_QUESTIONS)
-    for stale in (*output.glob("predictions*.parquet"), *others):
-        if keep is None or stale.resolve() != keep.resolve():
-            stale.unlink(missing_ok=True)
-
-
 def evaluate_predictions(
     predictions: Path, output: Path, dataset: Path | None = None, split: str = "val"
-) -> dict[str, Any]:
-    """Score a file of predictions of any model.
+) -> dict[str, Any] | None:
+    """Score a file of predictions of any model, or again the folder of an evaluation.
 
     Args:
         predictions: Parquet, CSV, JSON or JSON lines; with a data set it needs image_id, question and
-            prediction, without one also family and answer.
+            prediction, without one also family and answer. The output's own `predictions.parquet` is scored
+            again, with the views and the grounding beside it.
         output: folder of the report.
         dataset: the data set whose questions were answered; adds labels, checks that each is answered once,
             and its training split adds the baselines that learn from it.
         split: its split.
 
     Returns:
-        The report, with `alignment` (missing, extra and duplicate predictions) where there was a data set.
+        The report with `alignment`: how many predictions were missing, extra (with a data set) and duplicate
+        (`None` where no column `question` tells). `None` on other processes than the first.
 
     Raises:
         PredictionError: if the predictions cannot be scored.
         DatasetError: if a file cannot be read.
     """
-    table, counts, train = load(predictions), None, None
+    if not processes().is_main_process:
+        return None
+    table, train, own = load(predictions), None, output / "predictions.parquet"
+    again = predictions.resolve() == own.resolve()
+    counts: dict[str, int | None]
     if dataset is not None:
         table, counts = align(table, open_frames(dataset, split))
-        train = optional(dataset, "train")
-    table = as_table(table)
-    output.mkdir(parents=True, exist_ok=True)
-    _clear(output, keep=predictions)
-    save(table, output / "predictions.parquet")
+        table, train = as_table(table), optional(dataset, "train")
+    else:
+        table, counts = _each_once(as_table(table))
+    shuffled = output / "predictions-shuffled.parquet"
+    if not again:
+        clear(output, keep=predictions)
+    elif shuffled.is_file():  # what could not be scored with the views does not take the place of what can
+        check_same_questions(table, as_table(load(shuffled)))
+    save(table, own)
     if train is not None:
         save(baselines.question_rows(train), output / baselines.TRAINING_QUESTIONS)
     result = score(output, predictions.stem)
-    if counts is not None:
-        result["alignment"] = counts
-        write_report(result, output)
+    result["alignment"] = counts
+    write_report(result, output)
     return result
+
+
+def _each_once(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int | None]]:
+    """Predictions without copies, and how many went: `None` where no column `question` tells them apart."""
+    texts = table["question"].map(as_text) if "question" in table else pd.Series("", index=table.index)
+    if (texts == "").any():
+        return table, {"duplicate": None}
+    key = ["image_id", "family", "question", *(c for c in ("question_index",) if c in table)]
+    table, copies = without_copies(table.assign(question=texts), key)
+    return table, {"duplicate": copies}
 
 
 def main(arguments: list[str] | None = None, description: str | None = __doc__) -> int:
@@ -136,7 +145,7 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
     def work() -> str | None:
         if args.predictions:
             scored = evaluate_predictions(args.predictions, args.output, args.dataset, args.split)
-            return _say(scored, args.output)
+            return _say(scored, args.output) if scored else None
         if args.dataset is None:
             raise DatasetError("give --dataset (and --checkpoint), or --predictions")
         result = evaluate_checkpoint(

@@ -80,6 +80,28 @@ def errors_of(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def check_frames(table: pd.DataFrame, frames: Sequence[Mapping[str, Any]], problem: str) -> None:
+    """Refuse predictions about other frames than those whose pictures would be shown.
+
+    Args:
+        table: predictions with image_id and frame_index.
+        frames: the split.
+        problem: beginning of the message.
+
+    Raises:
+        DatasetError: if a prediction's frame is not the one at its place in the split.
+    """
+    columns = frames.select_columns(["image_id"]) if hasattr(frames, "select_columns") else frames
+    held = {index: str(row["image_id"]) for index, row in enumerate(columns)}
+    for index, image_id in zip(table["frame_index"], table["image_id"].astype(str), strict=True):
+        if held.get(index) != image_id:
+            there = held.get(index, "not there")
+            raise DatasetError(
+                f"{problem}: its frame {index} is {there}, not {image_id}; give the --dataset and --split "
+                "that were evaluated"
+            )
+
+
 def mark_occluded(table: pd.DataFrame, frames: Sequence[Mapping[str, Any]]) -> pd.Series:
     """Whether the evidence of each row is labelled as occluded: all of it, "yes"; none, "no"; else `None`."""
     known: dict[str, dict[tuple[float, ...], bool]] = {}
@@ -357,6 +379,7 @@ def write(report: Path, checkpoint: Path, dataset: Path, split: str, most: int =
         if (path := report / f"predictions-{name}.parquet").is_file()
     }
     frames = open_frames(dataset, split)
+    check_frames(table, frames, f"{report}: the predictions are not about split {split!r} of {dataset}")
     table = errors_of(table)
     table["occluded"] = mark_occluded(table, frames)
     page = choose(table, doubted(table, others), most)

@@ -45,11 +45,13 @@ def as_table(predictions: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.Data
         text.
 
     Raises:
-        PredictionError: if there are no rows, a column is missing, or a label or an image id is.
+        PredictionError: if there are no rows, a column is missing, or a label or an image id is, or a
+            confidence or `score_yes` is no probability.
     """
     table = predictions.copy() if isinstance(predictions, pd.DataFrame) else pd.DataFrame(list(predictions))
     if table.empty:
         raise PredictionError("there are no predictions to score: the split or the file is empty")
+    table = table.reset_index(drop=True)
     missing = [column for column in REQUIRED if column not in table.columns]
     if missing:
         raise PredictionError(
@@ -59,13 +61,14 @@ def as_table(predictions: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.Data
         if table[column].isna().any():
             raise PredictionError(f"{int(table[column].isna().sum())} prediction row(s) have no {column}")
     for column in ("answer", "prediction"):
-        table[column] = [_as_text(value) for value in table[column]]
-    if "confidence" in table:
-        table["confidence"] = _probabilities(table["confidence"])
-    return table.reset_index(drop=True)
+        table[column] = [as_text(value) for value in table[column]]
+    for column in ("confidence", "score_yes"):
+        if column in table:
+            table[column] = _probabilities(table[column])
+    return table
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A prediction as text: files hold numbers where a model answers in digits, nothing where it failed."""
     if isinstance(value, (float, np.floating)):
         return "" if np.isnan(value) else f"{value:g}"
@@ -73,13 +76,14 @@ def _as_text(value: Any) -> str:
 
 
 def _probabilities(values: pd.Series) -> pd.Series:
-    """Confidences as numbers, NaN where there is none."""
+    """Probabilities of a file as numbers, NaN where there is none."""
     given = values[values.notna() & (values != "")]
     numbers = pd.to_numeric(given, errors="coerce")
     wrong = given[~numbers.between(0, 1)]
     if len(wrong):
         raise PredictionError(
-            f"{len(wrong)} confidence(s) are no probability from 0 to 1, the first is {str(wrong.iloc[0])!r}"
+            f"{len(wrong)} value(s) of {values.name} are no probability from 0 to 1, the first is "
+            f"{str(wrong.iloc[0])!r}"
         )
     return numbers.astype(float).reindex(values.index)
 

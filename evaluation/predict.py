@@ -280,7 +280,7 @@ def predict(
         num_frames: how many frames the view has.
         answers: family -> its possible labels (`answer_sets`).
         constrained: choose among the family's labels instead of generating freely; families that locate or
-            describe are always generated.
+            describe, and those without known labels, are always generated.
         families: which families to ask, by name; all by default.
         block: frames a batch.
         name: shown with the progress.
@@ -342,11 +342,10 @@ def _predict_block(
                 asked = {column: question.get(column) for column in QUESTION_COLUMNS}
                 rows.append({**shared, **asked, "question_index": number, "score_yes": float("nan")})
     images = _encode(model, processor, pictures)
-    if constrained:
-        closed = [row for row in rows if not _is_open(row["family"])]
-        if closed:
-            _fill_chosen(model, processor, images, closed, answers)
-    free = [row for row in rows if not constrained or _is_open(row["family"])]
+    closed = [row for row in rows if constrained and row["family"] in answers and not _is_open(row["family"])]
+    if closed:
+        _fill_chosen(model, processor, images, closed, answers)
+    free = [row for row in rows if "prediction" not in row]
     # A batch runs until its longest answer ends, so answers of like length go together.
     for most in LENGTHS:
         part = [row for row in free if lengths.get(row["family"], LENGTHS[-1]) == most]

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from accelerate import PartialState
 from PIL import Image
 
 from . import figures, grounding, maps, views
-from .command import REPORT, add_inputs, new_parser, run_command, write_text
+from .command import REPORT, add_inputs, new_parser, processes, run_command, write_text
 from .corruptions import ALL, COMMON, SEVERITIES, corrupt
 from .faithfulness import blank, elsewhere
 from .looking import maps_of, rows_with_evidence
@@ -144,7 +143,7 @@ def measure(
     Raises:
         DatasetError: if data set or checkpoint cannot be used.
     """
-    state = PartialState()
+    state = processes()
     frames = open_frames(dataset, split)
     model, processor = load_model(checkpoint)
     count, labels, shown = min(len(frames), most_frames), answer_sets(frames), clean(frames)

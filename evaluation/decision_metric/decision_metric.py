@@ -20,6 +20,7 @@ _INPUTS = """Args:
     references: labels, as text.
     family: what kind of question each row asks.
     image_id: which frame each row asks about; intervals are drawn by resampling frames.
+    Every row counts: there is no question to tell that one is answered twice.
 Returns:
     accuracy, balanced_accuracy and macro_f1 (means over families; the last two need several classes),
     unparsed (number of answers that could not be read) and families (one mapping a family)."""

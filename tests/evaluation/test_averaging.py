@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from traffic_vlm.evaluation import evaluator, views
 from traffic_vlm.evaluation import predict as p
-from traffic_vlm.evaluation import views
 from traffic_vlm.evaluation.averaging import average
 
 
@@ -52,3 +52,10 @@ def test_the_forerunner_labels_every_annotated_frame(frames):
     assert view(1)[1]["questions"] == []
     red = {**row, "objects": [{**row["objects"][0], "light": "red"}]}
     assert "red light" in views.forerunner(p.clean([red]))(0)[1]["questions"][0]["answer"]
+
+
+def test_a_report_is_averaged_over_mirrored_frames(checkpoint, dataset, tmp_path):
+    result = evaluator.evaluate_checkpoint(checkpoint, dataset, "val", tmp_path, mirror=True)
+    assert result["name"].endswith("averaged over mirrored frames")
+    assert "grey picture" in result["baselines"]
+    assert not (tmp_path / "predictions-mirrored.parquet").exists()

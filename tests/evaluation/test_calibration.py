@@ -1,6 +1,7 @@
 """Calibration and abstention on answers whose truth is known by construction."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -117,8 +118,9 @@ def test_the_default_checkpoint_answers_with_what_its_report_fitted():
 
 def test_groups_that_are_too_small_are_left_out():
     table = sure(60).assign(
-        family=["turn_left"] * 50 + ["weather"] * 10, frame=np.arange(60) % 30, truth="no", decision="no"
-    )
+        family=["turn_left"] * 50 + ["weather"] * 10, frame=np.arange(60) % 30, truth="no", decision="no",
+        has_confidence=True,
+    )  # fmt: skip
     groups = {"turn": ["turn_left"], "weather": ["weather"]}
     (row,) = c.summarise(table, table["confidence"].to_numpy(), frame_weights(30), groups)
     assert row["group"] == "turn"
@@ -126,3 +128,20 @@ def test_groups_that_are_too_small_are_left_out():
     assert row["false_safe"]["rate"] == 0.0
     low, high = row["ece_interval"]
     assert low <= high
+
+
+def test_samples_without_a_groups_frames_are_left_out_without_a_warning():
+    table = sure(30).assign(family="weather", frame=np.arange(30) % 5, has_confidence=True)
+    weights = frame_weights(30)
+    assert (weights[:, :5].sum(1) == 0).any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (row,) = c.summarise(table, table["confidence"].to_numpy(), weights, {"weather": ["weather"]})
+    assert row["ece_interval"][0] <= row["ece_interval"][1]
+
+
+def test_no_rows_have_no_temperature_and_no_error():
+    nothing = sure(3)[:0]
+    assert c.fit_temperature(nothing) == 1.0
+    assert c.at_temperature(nothing, 2.0).shape == (0,)
+    assert c.expected_calibration_error(np.array([]), np.array([], dtype=bool)) is None

@@ -289,3 +289,16 @@ def test_boxes_match_by_category_and_overlap():
 
 def test_an_interval_of_nothing_is_none():
     assert interval(np.full(10, np.nan)) is None
+
+
+def test_an_empty_probability_of_yes_is_none_and_a_wrong_one_is_refused():
+    made = [ROW | {"image_id": str(i), "answer": a, "score_yes": s} for i, (a, s) in enumerate(
+        [("yes", "0.5"), ("no", ""), ("no", "0.1")]
+    )]  # fmt: skip
+    (row,) = family_table(made)
+    assert row["classes"] == 2
+    assert "auc" not in row
+    (row,) = family_table([made[0], made[2]])
+    assert row["auc"] == 1.0
+    with pytest.raises(PredictionError, match="score_yes are no probability from 0 to 1, the first is '3'"):
+        as_table([ROW | {"score_yes": 3}])

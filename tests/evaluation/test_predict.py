@@ -140,3 +140,12 @@ def test_a_checkpoint_on_disk_answers_as_the_model_in_memory(checkpoint, frames,
     again = p.predict(model, processor, p.clean(frames), len(frames), p.answer_sets(frames))
     assert again["prediction"].tolist() == table["prediction"].tolist()
     assert not math.isnan(again["confidence"].sum())
+
+
+def test_a_family_without_known_labels_is_answered_freely(tiny, frames):
+    labels = p.answer_sets(frames)
+    del labels["weather"]
+    chosen = p.predict(*tiny, p.clean(frames), 2, labels, constrained=True)
+    asked = [q["family"] for row in frames[:2] for q in row["questions"]]
+    assert chosen["family"].tolist() == asked
+    assert "weather" in asked

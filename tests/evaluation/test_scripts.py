@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import evaluate
 import numpy as np
@@ -61,6 +62,13 @@ def test_an_interrupted_sensitivity_goes_on_where_it_was(checkpoint, dataset, tm
     assert second["corrupted"]["fog"][1] == first["corrupted"]["fog"][1]
     robustness.measure(*measure[:4], 3, ("fog",), (1,))  # other frames: nothing of it fits
     assert asked == ["fog 5", "clean", "fog 1"]
+
+
+def test_the_first_process_alone_writes_the_sensitivity(checkpoint, dataset, tmp_path, monkeypatch):
+    other = SimpleNamespace(is_main_process=False, wait_for_everyone=lambda: None)
+    monkeypatch.setattr(robustness, "processes", lambda: other)
+    assert robustness.measure(checkpoint, dataset, "val", tmp_path, 1, ("fog",), (1,)) is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_corruption_error_is_relative_to_the_clean_error():
@@ -131,6 +139,16 @@ def test_the_page_of_failures_needs_nothing_but_itself(reported, checkpoint, dat
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert "<title>Failures on val</title>" in page
     assert "nan" not in re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_failures_of_another_split_are_refused(reported, checkpoint, dataset, capsys):
+    _, output = reported
+    arguments = ["--report", output, "--checkpoint", checkpoint, "--dataset", dataset, "--split", "train"]
+    assert failures.main([str(argument) for argument in arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "not about split 'train'" in error
+    assert "frame 0 is frame2, not frame0" in error
+    assert "\n" not in error
 
 
 def test_pictures_of_one_answer_are_drawn_at_the_frames_size(tiny, frames, tmp_path):
