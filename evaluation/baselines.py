@@ -7,21 +7,25 @@ see `views`.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from .answers import UNCLEAR, read
+from .metrics import FIVE_WAY_FAMILY, kinds_of
+
 #: The table that they learn from, beside the tables of answers.
 TRAINING_QUESTIONS = "training-questions.parquet"
 ATTRIBUTES = ("weather", "timeofday", "scene")
-#: Families whose answers are sentences or places of their own are not worth a classifier over answers.
-MOST_ANSWERS = 40
+#: Families whose answers are sentences or boxes of their own are not worth a classifier over them.
+MOST_DECISIONS = 40
+#: Training rows with their `decision`, and rows to answer -> a decision, one for all or one a row.
+Choose = Callable[[pd.DataFrame, pd.DataFrame], Any]
 
 
 def question_rows(frames: Sequence[dict[str, Any]], most_frames: int = 2000) -> pd.DataFrame:
@@ -47,7 +51,7 @@ def question_rows(frames: Sequence[dict[str, Any]], most_frames: int = 2000) -> 
 
 
 def commonest(train: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The commonest answer of each family in the training split.
+    """The commonest decision of each family in the training split.
 
     Args:
         train: from `question_rows`.
@@ -56,34 +60,58 @@ def commonest(train: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A copy of the table with other predictions; a family that training lacks is answered with "".
     """
-    answer = train.groupby("family")["answer"].agg(lambda answers: answers.value_counts().index[0])
-    return _with(table, table["family"].map(answer).fillna(""))
+    return _answered(train, table, lambda known, rows: known["decision"].mode()[0])
 
 
-def _with(table: pd.DataFrame, predictions: Any) -> pd.DataFrame:
+def _with(table: pd.DataFrame, predictions: pd.Series) -> pd.DataFrame:
+    """The table with other predictions, of which nothing says how sure they are."""
     keep = table.drop(columns=[c for c in ("confidence", "confidences", "score_yes") if c in table])
-    return keep.assign(prediction=list(predictions))
+    return keep.assign(prediction=predictions)
+
+
+def _answered(train: pd.DataFrame, table: pd.DataFrame, choose: Choose) -> pd.DataFrame:
+    """The table with what `choose` decides, move forward's five ways apart from its yes and no."""
+    made = _with(table, _said(train, table, kinds_of(table), choose))
+    forward = table[table["family"] == FIVE_WAY_FAMILY]
+    if len(forward):
+        made["prediction_five_way"] = _said(train, forward, {FIVE_WAY_FAMILY: "five-way"}, choose)
+    return made
+
+
+def _said(train: pd.DataFrame, table: pd.DataFrame, kinds: Mapping[str, str], choose: Choose) -> pd.Series:
+    """What is answered to each row: the commonest text in training that holds the chosen decision.
+
+    Choosing among decisions and not among texts is what the scores reward: a family with one text for yes and
+    four for no would be balanced over five answers.
+    """
+    said = pd.Series("", index=table.index, dtype=object)
+    answers = dict(list(train.groupby("family")))
+    for family, rows in table.groupby("family"):
+        if family not in answers:
+            continue
+        known = answers[family]
+        known = known.assign(decision=[read(text, kinds[str(family)]) for text in known["answer"]])
+        known = known[known["decision"] != UNCLEAR]
+        if len(known):
+            texts = known.groupby("decision")["answer"].agg(lambda answers: answers.mode()[0])
+            said[rows.index] = pd.Series(choose(known, rows), index=rows.index).map(texts)
+    return said
 
 
 def _classify(train: pd.DataFrame, table: pd.DataFrame, build: Any, features: Any) -> pd.DataFrame:
-    """One balanced logistic classifier over the answers of each family."""
-    answers = dict(list(train.groupby("family")))
-    predictions = pd.Series("", index=table.index, dtype=object)
-    for family, rows in table.groupby("family"):
-        known = answers.get(family)
-        if known is None:
-            continue
-        choices = known["answer"].nunique()
-        if choices == 1 or choices > MOST_ANSWERS:
-            predictions[rows.index] = known["answer"].value_counts().index[0]
-            continue
+    """One balanced logistic classifier over the decisions of each family, where there are not too many."""
+
+    def choose(known: pd.DataFrame, rows: pd.DataFrame) -> Any:
+        if not 1 < known["decision"].nunique() <= MOST_DECISIONS:
+            return known["decision"].mode()[0]
         model = make_pipeline(build(), LogisticRegression(class_weight="balanced", max_iter=300))
-        predictions[rows.index] = model.fit(features(known), known["answer"]).predict(features(rows))
-    return _with(table, predictions)
+        return model.fit(features(known), known["decision"]).predict(features(rows))
+
+    return _answered(train, table, choose)
 
 
 def question_only(train: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The likeliest answer from the words of the question: logistic regression on one- and two-word counts.
+    """The likeliest decision from the words of the question: logistic regression on one- and two-word counts.
 
     Args:
         train, table: as in `commonest`. Classes are weighted equally, which serves balanced accuracy.
@@ -99,7 +127,7 @@ def question_only(train: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def attributes_only(train: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """The likeliest answer from weather, time of day and scene, which no picture is needed to be told.
+    """The likeliest decision from weather, time of day and scene, which no picture is needed to be told.
 
     Args:
         train, table: as in `commonest`; families that ask for these very attributes are answered from them.
@@ -124,20 +152,3 @@ def oracle(table: pd.DataFrame) -> pd.DataFrame:
         A copy of the table whose predictions are its labels.
     """
     return _with(table, table["answer"])
-
-
-def mean_of(
-    rows: Sequence[dict[str, Any]], families: Sequence[str], score: str = "balanced_accuracy"
-) -> float | None:
-    """Mean of a score over the families that have it.
-
-    Args:
-        rows: from `metrics.family_table`.
-        families: which families.
-        score: name of the score.
-
-    Returns:
-        The mean, `None` where no family has it.
-    """
-    values = [row[score] for row in rows if row["family"] in set(families) and row.get(score) is not None]
-    return round(float(np.mean(values)), 6) if values else None

@@ -51,9 +51,12 @@ def families(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     at = np.arange(len(rows))
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8, 0.24 * len(rows) + 1.4))
+        constant = [
+            (i, 100 * row["commonest_balanced_accuracy"]) for i, row in enumerate(rows) if "commonest" in row
+        ]
         axes.plot(
-            [100 * row["commonest_balanced_accuracy"] for row in rows],
-            at,
+            [x for _, x in constant],
+            [i for i, _ in constant],
             "|",
             color=GREY,
             ms=9,

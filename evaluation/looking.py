@@ -99,7 +99,8 @@ def macro(rows: pd.DataFrame, column: str, samples: int = 1000) -> dict[str, Any
         with np.errstate(invalid="ignore"):
             drawn.append((weights @ sums) / (weights @ counts))
         means.append(values.mean())
-    return {"mean": round(float(np.mean(means)), 6), "interval": interval(np.nanmean(drawn, axis=0))}
+    span = interval(np.nanmean(drawn, axis=0), len(names))
+    return {"mean": round(float(np.mean(means)), 6), "interval": span}
 
 
 def look(model: Any, processor: Any, view: View, table: pd.DataFrame, output: Path) -> dict[str, Any] | None:
@@ -112,8 +113,9 @@ def look(model: Any, processor: Any, view: View, table: pd.DataFrame, output: Pa
         output: folder of the report; the scores of every map go to `grounding.parquet` there.
 
     Returns:
-        presence (over presence questions that are rightly yes: all together, by category, and the mean over
-        categories), groups (every other kind of question), heads, sink_mass, methods, curves and drop;
+        presence (over presence questions that are rightly yes, or without any over every question with
+        evidence: all together, by category, and the mean over categories), groups (every other kind of
+        question), heads, sink_mass, methods, curves and drop;
         `None` where no question has evidence.
     """
     rows = rows_with_evidence(table)

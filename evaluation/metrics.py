@@ -28,6 +28,8 @@ OTHER = "(other)"
 COUNTS = {**{str(number): number for number in range(6)}, MORE_THAN_FIVE: 6}
 SAMPLES = 1000
 INTERVAL = (2.5, 97.5)
+#: Fewer frames than these are no sample to draw from: one alone would have an interval without any width.
+LEAST_FRAMES = 5
 
 
 class PredictionError(ValueError):
@@ -205,10 +207,19 @@ def frame_confusions(
     return np.bincount(flat, minlength=num_frames * k * (k + 1)).reshape(num_frames, k, k + 1).astype(float)
 
 
-def interval(samples: np.ndarray) -> tuple[float, float] | None:
-    """The 95% percentile interval of bootstrap samples; `None` when fewer than half of them are defined."""
+def interval(samples: np.ndarray, num_frames: int = LEAST_FRAMES) -> tuple[float, float] | None:
+    """The 95% percentile interval of bootstrap samples.
+
+    Args:
+        samples: (samples,) scores.
+        num_frames: how many frames the score rests on.
+
+    Returns:
+        Low and high end; `None` below `LEAST_FRAMES` frames, or when fewer than half of the samples are
+        defined.
+    """
     defined = samples[np.isfinite(samples)]
-    if len(defined) * 2 < len(samples) or not len(defined):
+    if num_frames < LEAST_FRAMES or len(defined) * 2 < len(samples) or not len(defined):
         return None
     low, high = np.percentile(defined, INTERVAL)
     return float(low), float(high)
@@ -229,7 +240,7 @@ def mean_with_interval(values: np.ndarray, frames: Sequence[str], samples: int =
     weights = frame_weights(len(names), samples)
     sums, counts = (np.bincount(index, w, minlength=len(names)) for w in (values, np.ones(len(values))))
     with np.errstate(invalid="ignore"):
-        span = interval((weights @ sums) / (weights @ counts))
+        span = interval((weights @ sums) / (weights @ counts), len(names))
     return {"mean": round(float(values.mean()), 6), "interval": span}
 
 
@@ -308,24 +319,25 @@ def _family_row(
     names = ["accuracy"] if len(classes) == 1 else list(point)
     for score in names:
         row[score] = float(point[score])
-        row[f"{score}_interval"] = interval(samples[score])
-    share = group["truth"].value_counts(normalize=True)
-    row |= {"commonest": str(share.index[0]), "commonest_accuracy": float(share.iloc[0])}
-    if len(classes) == 1 and kind != "boxes":  # a box that is always somewhere is not always in one place
-        return row | {"note": "one class"}
-    row["commonest_balanced_accuracy"] = 1 / len(classes)
+        row[f"{score}_interval"] = interval(samples[score], row["frames"])
+    if kind != "boxes":  # a box that is always somewhere is not always in one place: nobody can say it always
+        share = group["truth"].value_counts(normalize=True)
+        row |= {"commonest": str(share.index[0]), "commonest_accuracy": float(share.iloc[0])}
+        if len(classes) == 1:
+            return row | {"note": "one class"}
+        row["commonest_balanced_accuracy"] = 1 / len(classes)
     if kind == "yes/no" and "score_yes" in group and group["score_yes"].notna().all():
         positive = (group["truth"] == "yes").to_numpy()
         area, areas = bootstrap_auc(
             positive, group["score_yes"].to_numpy(float), group["frame"].to_numpy(), weights
         )
-        row |= {"auc": area, "auc_interval": interval(areas)}
+        row |= {"auc": area, "auc_interval": interval(areas, row["frames"])}
     if shuffled is not None:
         other = shuffled[shuffled["truth"] != UNCLEAR]
         blind = frame_confusions(
             other["truth"], other["decision"], other["frame"].to_numpy(), weights.shape[1], classes
         )
-        row |= _gain(samples["balanced_accuracy"], point["balanced_accuracy"], blind, weights)
+        row |= _gain(samples["balanced_accuracy"], point["balanced_accuracy"], blind, weights, row["frames"])
     return row
 
 
@@ -333,17 +345,19 @@ def _share(hits: pd.Series) -> float | None:
     return float(hits.mean()) if len(hits) else None
 
 
-def _gain(samples: np.ndarray, point: np.ndarray, blind: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+def _gain(
+    samples: np.ndarray, point: np.ndarray, blind: np.ndarray, weights: np.ndarray, num_frames: int
+) -> dict[str, Any]:
     """The gain in balanced accuracy over another run on the same rows, paired by frame."""
     other, others = scores(blind.sum(0)), scores(np.tensordot(weights, blind, axes=1))
-    gain = interval(samples - others["balanced_accuracy"])
+    gain = interval(samples - others["balanced_accuracy"], num_frames)
     return {
         "shuffled_accuracy": float(other["accuracy"]),
         "shuffled_balanced_accuracy": float(other["balanced_accuracy"]),
         "shuffled_macro_f1": float(other["macro_f1"]),
         "gain": float(point - other["balanced_accuracy"]),
         "gain_interval": gain,
-        "sees": bool(gain is not None and gain[0] > 0),
+        "sees": None if gain is None else gain[0] > 0,
     }
 
 
@@ -351,7 +365,8 @@ def with_five_way(table: pd.DataFrame) -> pd.DataFrame:
     """Add the five-way reading of *Can I move forward?* as rows of a family of their own.
 
     Args:
-        table: what `decide` returns.
+        table: what `decide` returns; a column `prediction_five_way` is read instead of `prediction` where
+            somebody answers for the five ways apart.
 
     Returns:
         The table, followed by the move-forward rows read in five ways (family "move_forward (five-way)").
@@ -361,7 +376,8 @@ def with_five_way(table: pd.DataFrame) -> pd.DataFrame:
         return table
     rows["family"], rows["kind"] = f"{FIVE_WAY_FAMILY} (five-way)", "five-way"
     rows["truth"] = [read(text, "five-way") for text in rows["answer"]]
-    rows["decision"] = [read(text, "five-way") for text in rows["prediction"]]
+    said = "prediction_five_way" if "prediction_five_way" in rows else "prediction"
+    rows["decision"] = [read(text, "five-way") for text in rows[said]]
     rows["correct"] = (rows["truth"] == rows["decision"]) & (rows["truth"] != UNCLEAR)
     return pd.concat([table, rows], ignore_index=True)
 
@@ -370,7 +386,6 @@ def family_table(
     predictions: pd.DataFrame | Iterable[Mapping[str, Any]],
     shuffled: pd.DataFrame | Iterable[Mapping[str, Any]] | None = None,
     *,
-    by: str = "family",
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
@@ -380,16 +395,16 @@ def family_table(
         predictions: one row a question, see the module's docstring.
         shuffled: predictions of the same model for the same questions with the pictures swapped between
             frames; a family whose gain over them does not lie above 0 with its whole interval does not see.
-        by: column to group by, "family" or a finer one such as "family_category".
         samples: number of bootstrap samples.
         seed: of the bootstrap.
 
     Returns:
         One mapping a family, sorted by name: n, frames, classes, what `scores` returns with their
         `_interval`s, auc for yes/no families with `score_yes`, exact and normalised (the share of
-        predictions equal to the label as text, and as normalised text), commonest answer and its scores,
-        unparsed, abstained, and with `shuffled` the scores of those, gain in balanced accuracy, its interval
-        and `sees`. A family with one class has accuracy alone and a `note`. Scores are fractions.
+        predictions equal to the label as text, and as normalised text), commonest answer and its scores
+        (not for boxes), unparsed, abstained, and with `shuffled` the scores of those, gain in balanced
+        accuracy, its interval and `sees` (`None` where there is no interval). A family with one class,
+        other than boxes, has accuracy alone and a `note`. Scores are fractions.
 
     Raises:
         PredictionError: if a table cannot be scored, or the shuffled one answers other rows.
@@ -406,10 +421,10 @@ def family_table(
         other = with_five_way(decide(other, kinds))
         other["frame"] = other["image_id"].astype(str).map(frames)
     weights = frame_weights(len(frames), samples, seed)
-    groups = None if other is None else dict(list(other.groupby(by)))
+    groups = None if other is None else dict(list(other.groupby("family")))
     rows = [
         _family_row(group, str(name), weights, None if groups is None else groups[name])
-        for name, group in table.groupby(by, sort=True)
+        for name, group in table.groupby("family", sort=True)
     ]
     return [{key: _round(value) for key, value in row.items()} for row in rows]
 
@@ -555,15 +570,24 @@ def percent(value: float | None, span: tuple[float, float] | None = None) -> str
     return text if span is None else f"{text} [{100 * span[0]:.1f}, {100 * span[1]:.1f}]"
 
 
-def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def sight(row: Mapping[str, Any]) -> str:
+    """Whether a family of `family_table` sees, in words; where that was not asked, its note."""
+    if "sees" not in row:
+        return str(row.get("note", ""))
+    return {True: "sees", False: "*not seeing*", None: "unknown: too few frames"}[row["sees"]]
+
+
+def format_table(rows: Sequence[Mapping[str, Any]], as_good: Mapping[str, str] | None = None) -> str:
     """The rows of `family_table` as a Markdown table, in percent with 95% intervals.
 
     Args:
         rows: what `family_table` returns.
+        as_good: family -> who does as well without a picture, which stands beside *sees*.
 
     Returns:
-        The table; a family that does not see says *not seeing* in the last column.
+        The table; whether a family sees stands in the last column.
     """
+    as_good = as_good or {}
     has_gain = any("gain" in row for row in rows)
     head = ["family", "n", "classes", "accuracy", "balanced", "macro-F1", "AUC", "commonest: acc / bal"]
     head += ["shuffled: acc / bal", "gain over shuffled", ""] if has_gain else []
@@ -580,8 +604,7 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
                 f"{percent(row.get('shuffled_accuracy'))} / {percent(row.get('shuffled_balanced_accuracy'))}"
             )
             cells.append(percent(row.get("gain"), row.get("gain_interval")))
-            cells.append(
-                "sees" if row.get("sees") else "*not seeing*" if "sees" in row else row.get("note", "")
-            )
+            others = as_good.get(row["family"]) if row.get("sees") else None
+            cells.append(f"sees, {others} do as well" if others else sight(row))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -133,15 +133,15 @@ def _details(rows: Sequence[Mapping[str, Any]], as_good: Mapping[str, str]) -> l
     """What is unusual about families: answers that could not be read, one class, not seeing."""
     blind = [row["family"] for row in rows if row.get("sees") is False]
     unread = [f"{row['family']} ({row['unparsed']} of {row['n']})" for row in rows if row["unparsed"]]
-    single = [row["family"] for row in rows if "accuracy" in row and row.get("note") == "one class"]
+    single = [row["family"] for row in rows if row.get("note") == "one class"]
     lines = []
     if blind:
         lines.append(f"*Not seeing* (gain over shuffled pictures within its interval): {', '.join(blind)}.")
     if any(row.get("sees") and row["family"] in as_good for row in rows):
         lines.append(
-            "*Do as well*: a classifier of the question's words alone, or of the frame's labelled weather, time of "
-            "day and scene alone, reaches at least the same balanced accuracy. Where a question asks for one of "
-            "these attributes, that attribute is its label."
+            "*Do as well*: a classifier of the question's words alone, or of the frame's labelled weather, "
+            "time of day and scene alone, reaches at least the same balanced accuracy. Where a question asks "
+            "for one of these attributes, that attribute is its label."
         )
     if unread:
         lines.append(f"Answers that could not be read: {', '.join(unread)}.")

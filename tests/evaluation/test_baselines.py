@@ -40,6 +40,21 @@ def test_each_baseline_finds_what_its_input_gives_away():
     assert set(balanced(b.oracle(table)).values()) == {1.0}
 
 
+def test_yes_and_no_and_the_five_ways_are_decided_apart():
+    """Of those who ask "May I?" most hear yes, though the no of a person is never said to others."""
+    made = [("Yes, the way is clear.", "May I?")] * 28 + [("Yes, the way is clear.", "Should I?")] * 12
+    made += [("No, a person is in the way.", "May I?"), ("No, a red light.", "Should I?")] * 20
+    made += [("No, a vehicle is in the way.", "Should I?")] * 20
+    table = pd.DataFrame(made, columns=["answer", "question"]).assign(family="move_forward", prediction="")
+    table["image_id"] = table.index.astype(str)
+    two, five = family_table(b.question_only(table, table), samples=2)
+    assert two["balanced_accuracy"] == round((28 / 40 + 40 / 60) / 2, 6)  # over texts, nobody would hear yes
+    assert five["balanced_accuracy"] == 0.5  # all persons, all of red and vehicle's one, none that is safe
+    two, five = family_table(b.commonest(table, table), samples=2)
+    assert two["accuracy"] == 0.6  # no, though no text is as frequent as that of yes
+    assert five["accuracy"] == 0.4
+
+
 def test_a_family_without_training_rows_is_left_unanswered():
     train, table = made(seed=1), made(seed=2)
     for baseline in (b.commonest, b.question_only, b.attributes_only):

@@ -222,10 +222,10 @@ def test_counts_within_one_leave_out_none_and_many():
         ("Two.", "no idea"),
     ]
     table = decide(as_table([
-        dict(image_id=str(i), family="count", answer=a, prediction=p) for i, (a, p) in enumerate(pairs)
+        dict(image_id=str(i), family="count", answer=a, prediction=p) for i, (a, p) in enumerate(pairs * 2)
     ]))  # fmt: skip
     found = count_within_one(table)
-    assert (found["n"], found["within_one"], found["without_more"]) == (4, 0.5, 0.25)
+    assert (found["n"], found["within_one"], found["without_more"]) == (8, 0.5, 0.25)
     assert found["low"] <= 0.5 <= found["high"]
     assert count_within_one(table[table["truth"] == "0"]) is None
 
