@@ -53,32 +53,48 @@ def _blurred(picture: Image.Image) -> Image.Image:
 
 
 def elsewhere(
-    boxes: Boxes, rng: np.random.Generator, tries: int = 200
-) -> list[tuple[float, float, float, float]] | None:
-    """Boxes of the same sizes in other places, none of which meets the evidence.
+    boxes: Boxes, rng: np.random.Generator, avoid: Boxes = (), tries: int = 200
+) -> list[tuple[float, float, float, float] | None]:
+    """Boxes in other places that cover exactly as much: none meets the evidence, nor another moved one.
+
+    Boxes that overlap move together, so that what they cover together stays as large as it was.
 
     Args:
         boxes: evidence as fractions of the frame.
         rng: random generator.
-        tries: how many places are tried for each box.
+        avoid: what else is not to be met.
+        tries: how many places are tried for each group of overlapping boxes.
 
     Returns:
-        As many boxes, at the same height in the frame where that is possible (a sky is easily missed);
-        `None` where there is no room.
+        For every box another one of its size, at the same height in the frame where that is possible (a sky
+        is easily missed); `None` for those of a group for which there is no room.
     """
-    moved = []
-    for x1, y1, x2, y2 in boxes:
-        width, height = x2 - x1, y2 - y1
+    moved: list[tuple[float, float, float, float] | None] = [None] * len(boxes)
+    taken = [*boxes, *avoid]
+    for group in _overlapping(boxes):
+        left, top = (min(boxes[i][side] for i in group) for side in (0, 1))
+        right, bottom = (max(boxes[i][side] for i in group) for side in (2, 3))
         for attempt in range(tries):
-            x = float(rng.uniform(0, max(1 - width, 0)))
-            y = y1 if attempt < tries // 2 else float(rng.uniform(0, max(1 - height, 0)))
-            candidate = (x, y, x + width, y + height)
-            if not any(_meet(candidate, box) for box in boxes):
-                moved.append(candidate)
+            dx = float(rng.uniform(-left, max(1 - right, -left)))
+            dy = 0.0 if attempt < tries // 2 else float(rng.uniform(-top, max(1 - bottom, -top)))
+            places = {
+                i: (boxes[i][0] + dx, boxes[i][1] + dy, boxes[i][2] + dx, boxes[i][3] + dy) for i in group
+            }
+            if not any(_meet(place, box) for place in places.values() for box in taken):
+                for i, place in places.items():
+                    moved[i] = place
+                taken += places.values()
                 break
-        else:
-            return None
     return moved
+
+
+def _overlapping(boxes: Boxes) -> list[list[int]]:
+    """Indices of the boxes, in groups that overlap directly or through each other."""
+    groups: list[list[int]] = []
+    for i, box in enumerate(boxes):
+        met = [group for group in groups if any(_meet(box, boxes[j]) for j in group)]
+        groups = [group for group in groups if group not in met] + [[*(j for g in met for j in g), i]]
+    return groups
 
 
 def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
@@ -152,11 +168,15 @@ def evidence_drop(
         seed: of the places elsewhere.
 
     Returns:
-        row (index of the rows for which there was room elsewhere), clean, evidence and elsewhere: the
+        row (index of the rows whose whole evidence found room elsewhere), clean, evidence and elsewhere: the
         probability of the clean decision with nothing, the evidence, or as much elsewhere blanked.
     """
     rng = np.random.default_rng(seed)
-    others = {i: moved for i, boxes in enumerate(evidence) if (moved := elsewhere(boxes, rng)) is not None}
+    others = {}
+    for i, boxes in enumerate(evidence):
+        places = [place for place in elsewhere(boxes, rng) if place is not None]
+        if len(places) == len(boxes):
+            others[i] = places
     rows = list(others)
     asked = [questions[i] for i in rows]
     first = probability.first_words([pictures[i] for i in rows], asked)

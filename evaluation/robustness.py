@@ -51,6 +51,9 @@ def occlude(
 ) -> Image.Image:
     """Blank a part of every labelled object, or as much of the frame around them.
 
+    All objects, not only those that a question is about: all questions about a frame share one picture. A
+    part is left alone where as much finds no room elsewhere, so that both cover equally much.
+
     Args:
         picture: the frame.
         row: its row, with `objects`.
@@ -68,16 +71,9 @@ def occlude(
         width = (x2 - x1) * severity / 5
         left = x1 if rng.random() < 0.5 else x2 - width
         parts.append((left, y1, left + width, y2))
-    if around:
-        moved = [elsewhere([part], rng) for part in parts]
-        parts = [box[0] for box in moved if box is not None and not _meets(box[0], objects)]
-    return blank(picture, parts)
-
-
-def _meets(box: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
-    return any(
-        min(box[2], o[2]) > max(box[0], o[0]) and min(box[3], o[3]) > max(box[1], o[1]) for o in others
-    )
+    moved = elsewhere(parts, rng, avoid=objects)
+    pairs = [(part, place) for part, place in zip(parts, moved, strict=True) if place is not None]
+    return blank(picture, [place if around else part for part, place in pairs])
 
 
 def change(name: str, severity: int) -> Change:
@@ -170,8 +166,7 @@ def measure(
         return None
     result["mean_corruption_error"] = corruption_errors(result)
     write_text(output / "sensitivity.json", json.dumps(result, indent=1, ensure_ascii=False))
-    write_text(output / "sensitivity.md", markdown(result))
-    _draw(result, output)
+    write_text(output / "sensitivity.md", markdown(result, _draw(result, output)))
     return result
 
 
@@ -206,8 +201,8 @@ def corruption_errors(result: Mapping[str, Any]) -> dict[str, Any]:
         result: clean and corrupted scores.
 
     Returns:
-        by_corruption (mean over severities), and mean over the fifteen common kinds; values are `None`
-        where the clean error is not defined or zero.
+        by_corruption (mean over severities), and mean over those of the fifteen common kinds that were
+        measured; `None` where the clean error is not defined or zero.
     """
     clean_score = result["clean"].get("balanced_accuracy")
     if clean_score is None or clean_score >= 1:
@@ -221,8 +216,24 @@ def corruption_errors(result: Mapping[str, Any]) -> dict[str, Any]:
     return {"by_corruption": by_corruption, "mean": round(float(np.mean(common)), 6) if common else None}
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The result as a page: one line a corruption, its severities beside the clean score."""
+def mean_in_words(errors: Mapping[str, Any]) -> str:
+    """The mean of `corruption_errors`, and over how many of the common kinds it was taken."""
+    if errors["mean"] is None:
+        return "mean corruption error not measured"
+    count = sum(name in COMMON for name in errors["by_corruption"])
+    return f"mean corruption error over {count} of the {len(COMMON)} common kinds: {errors['mean']:.2f}"
+
+
+def markdown(result: Mapping[str, Any], pictures: Sequence[str]) -> str:
+    """The result as a page: one line a corruption, its severities beside the clean score.
+
+    Args:
+        result: what stands in `sensitivity.json`.
+        pictures: names of the files that are beside the page.
+
+    Returns:
+        Markdown text.
+    """
     errors = result["mean_corruption_error"]
     severities = sorted({int(s) for scores in result["corrupted"].values() for s in scores})
     head = [
@@ -249,19 +260,22 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines.append(
             "| " + " | ".join([name.replace("_", " "), percent(base["balanced_accuracy"]), *cells]) + " |"
         )
-    mean = "not measured" if errors["mean"] is None else f"{errors['mean']:.2f}"
     ratio = "" if base["ratio"] is None else f" Clean mass ratio: {base['ratio']:.1f}."
-    lines += [
-        "",
-        f"Mean corruption error over the common kinds: {mean}.{ratio}",
-        "",
-        "![](sensitivity-accuracy.png)",
-    ]
+    mean = mean_in_words(errors)
+    lines += ["", f"{mean[0].upper()}{mean[1:]}.{ratio}"]
+    if any(name in OCCLUSIONS for name in result["corrupted"]):
+        lines += [
+            "",
+            "Occluded evidence: a part of every labelled object is blanked, whatever the question; occluded "
+            "elsewhere: as much of the frame around them. A part for which there is no room stays in both.",
+        ]
+    lines += [line for name in pictures for line in ("", f"![]({name})")]
     return "\n".join(lines) + "\n"
 
 
-def _draw(result: Mapping[str, Any], output: Path) -> None:
-    """A figure of small panels for the answers and one for the grounding."""
+def _draw(result: Mapping[str, Any], output: Path) -> list[str]:
+    """A figure of small panels for the answers and one for the grounding; the names of those drawn."""
+    drawn = []
     for score, label in (("balanced_accuracy", "balanced accuracy, %"), ("pointing", "pointing game, %")):
         base = result["clean"].get(score)
         table = {
@@ -272,6 +286,8 @@ def _draw(result: Mapping[str, Any], output: Path) -> None:
         if base is not None and table:
             name = "sensitivity-accuracy.png" if score == "balanced_accuracy" else "sensitivity-grounding.png"
             figures.sensitivity(table, base, label, output / name)
+            drawn.append(name)
+    return drawn
 
 
 def main(arguments: list[str] | None = None, description: str | None = __doc__) -> int:
@@ -302,7 +318,6 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
         )
         if result is None:
             return None
-        mean = result["mean_corruption_error"]["mean"]
-        return f"{args.output / 'sensitivity.md'}: mean corruption error {mean}"
+        return f"{args.output / 'sensitivity.md'}: {mean_in_words(result['mean_corruption_error'])}"
 
     return run_command(work)

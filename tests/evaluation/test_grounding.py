@@ -84,7 +84,28 @@ def test_elsewhere_is_as_large_and_does_not_meet_the_evidence():
         assert min(x1, y1) >= 0
         assert max(x2, y2) <= 1
         assert all(x2 <= b[0] or x1 >= b[2] or y2 <= b[1] or y1 >= b[3] for b in boxes)
-    assert f.elsewhere([(0.0, 0.0, 1.0, 1.0)], rng) is None
+    assert f.elsewhere([(0.0, 0.0, 1.0, 1.0)], rng) == [None]
+    assert f.elsewhere([(0.0, 0.0, 0.4, 1.0)], rng, avoid=[(0.5, 0.0, 1.0, 1.0)]) == [None]
+
+
+def covered(boxes):
+    """How much of the frame boxes cover together, in points of a fine grid."""
+    x, y = np.meshgrid(np.linspace(0, 1, 401), np.linspace(0, 1, 401))
+    return sum((x >= b[0]) & (x < b[2]) & (y >= b[1]) & (y < b[3]) for b in boxes).astype(bool).sum()
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [(0.125 * i, 0.5, 0.125 * i + 0.1, 0.6) for i in range(4)],  # moved ones must not hide each other
+        [(0.1, 0.2, 0.3, 0.5), (0.2, 0.3, 0.4, 0.6), (0.25, 0.25, 0.45, 0.4)],  # nor spread what overlapped
+        [(0.1, 0.1, 0.2, 0.2)] * 3,
+    ],
+)
+def test_elsewhere_covers_as_much_as_the_evidence(boxes):
+    for seed in range(20):
+        moved = f.elsewhere(boxes, np.random.default_rng(seed))
+        assert covered(moved) == pytest.approx(covered(boxes), rel=0.04)
 
 
 class Looker:

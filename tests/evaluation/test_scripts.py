@@ -48,7 +48,13 @@ def test_sensitivity_measures_every_severity_beside_the_clean_score(checkpoint, 
     assert result["corrupted"]["crop"][5]["ratio"] is None  # boxes no longer say where things are
     assert result["corrupted"]["fog"][1]["ratio"] > 0
     assert json.loads((tmp_path / "sensitivity.json").read_text(encoding="utf-8"))["frames"] == 4
-    assert (tmp_path / "sensitivity.md").read_text(encoding="utf-8").count("| fog |") == 1
+    page = (tmp_path / "sensitivity.md").read_text(encoding="utf-8")
+    assert page.count("| fog |") == 1
+    assert "over 1 of the 15 common kinds" in page
+    assert "a part of every labelled object is blanked" in page
+    drawn = {path.name for path in tmp_path.glob("sensitivity-*.png")}
+    assert set(re.findall(r"!\[\]\((.+?)\)", page)) == drawn
+    assert "sensitivity-grounding.png" in drawn
 
 
 def test_an_interrupted_sensitivity_goes_on_where_it_was(checkpoint, dataset, tmp_path, monkeypatch):
@@ -80,6 +86,7 @@ def test_corruption_error_is_relative_to_the_clean_error():
     errors = robustness.corruption_errors(result)
     assert errors["by_corruption"] == {"fog": pytest.approx(2.0), "night": pytest.approx(1.0)}
     assert errors["mean"] == pytest.approx(2.0)  # night is none of the fifteen
+    assert robustness.mean_in_words(errors).endswith("over 1 of the 15 common kinds: 2.00")
     assert (
         robustness.corruption_errors({"clean": {"balanced_accuracy": None}, "corrupted": {}})["mean"] is None
     )
@@ -97,6 +104,20 @@ def test_occlusion_covers_more_with_severity_and_elsewhere_spares_the_objects(fr
         x1, y1, x2, y2 = thing["box"]
         inside = around[int(y1 * 180) + 1 : int(y2 * 180) - 1, int(x1 * 320) + 1 : int(x2 * 320) - 1]
         assert inside.max() == 0
+
+
+def test_both_occlusions_cover_equally_much_and_leave_alone_what_finds_no_room():
+    noise = np.random.default_rng(0).integers(0, 255, (180, 320, 3), dtype=np.uint8)
+    large, small = [0.0, 0.1, 0.75, 0.9], [0.8, 0.5, 0.9, 0.7]
+    row = {"objects": [{"box": large}, {"box": small}]}
+    evidence, around = (
+        (np.asarray(robustness.occlude(Image.fromarray(noise), row, 5, 0, around)) != noise).any(-1)
+        for around in (False, True)
+    )
+    assert not evidence[:, :240].any()
+    assert evidence[91:125, 257:287].mean() > 0.95
+    assert around.sum() == pytest.approx(evidence.sum(), rel=0.1)
+    assert not (around & evidence).any()
 
 
 def decided(**changes):
