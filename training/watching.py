@@ -17,6 +17,9 @@ from .packing import PackedSplit
 from .sharding import whole
 from .validation import inputs_of
 
+# Measuring it takes many passes a picture, which is left to the evaluation.
+NOT_MEASURED = "Whether the answer depends on what is coloured was not measured."
+
 
 def cut_log(path: Path, step: int, table: int) -> None:
     """Drops what a killed run logged beyond the state that it goes on from, so that no step is there twice.
@@ -96,6 +99,7 @@ def draw_examples(
         if model.config.uses_cross_attention:
             heat = model.get_evidence_maps(**inputs)[0].float().cpu().numpy()
         answer = tokenizer.decode(new, skip_special_tokens=True).strip()
-        panels.append(draw_overlay(Image.fromarray(split.frames[index]), heat, question, answer, confidence))
+        picture = Image.fromarray(split.frames[index])
+        panels.append(draw_overlay(picture, heat, question, answer, confidence, note=NOT_MEASURED))
     path.parent.mkdir(parents=True, exist_ok=True)
     stack_panels(panels).save(path)
