@@ -16,6 +16,7 @@ from __future__ import annotations
 import runpy
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def evaluate_predictions(
         return None
     table, train, own = load(predictions), None, output / "predictions.parquet"
     again = predictions.resolve() == own.resolve()
-    counts: dict[str, int | None]
+    counts: Mapping[str, int | None]
     if dataset is not None:
         table, counts = align(table, open_frames(dataset, split))
         table, train = as_table(table), optional(dataset, "train")
