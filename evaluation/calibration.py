@@ -173,7 +173,8 @@ def _ece_interval(
     np.add.at(gaps, (frames, index), confidence - correct)
     count = np.bincount(frames, minlength=weights.shape[1])
     with np.errstate(invalid="ignore"):  # a sample may hold none of a rare group's frames
-        return interval(np.abs(weights @ gaps).sum(1) / (weights @ count))
+        samples = np.abs(weights @ gaps).sum(1) / (weights @ count)
+    return interval(samples, len(np.unique(frames)))
 
 
 def summarise(

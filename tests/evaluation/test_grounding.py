@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from traffic_vlm.evaluation import faithfulness as f
 from traffic_vlm.evaluation import grounding as g
-from traffic_vlm.evaluation import maps
+from traffic_vlm.evaluation import looking, maps
 
 GRID = (4, 8)
 BOX = (0.25, 0.25, 0.5, 0.5)  # columns 2 and 3 of row 1
@@ -63,6 +63,15 @@ def test_a_summary_has_paired_intervals():
     assert summary["above_centre"]["mean"] == 0.5
     low, high = summary["above_centre"]["interval"]
     assert 0 <= low < 0.5 < high <= 1
+
+
+@pytest.mark.parametrize("frames", [1, 4, 5])
+def test_a_mean_over_categories_has_no_interval_on_a_few_frames(frames):
+    rows = pd.DataFrame({"image_id": range(frames), "evidence_category": "car", "pointing": 1.0})
+    assert looking.macro(rows, "pointing", 50) == {
+        "mean": 1.0,
+        "interval": (1.0, 1.0) if frames == 5 else None,
+    }
 
 
 def test_blanking_changes_the_box_and_nothing_else():

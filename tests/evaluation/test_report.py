@@ -1,8 +1,9 @@
 """What the report says of families and maps, from numbers that are given."""
 
+import numpy as np
 import pytest
-from traffic_vlm.evaluation import report
-from traffic_vlm.evaluation.metrics import family_table, format_table, sight
+from traffic_vlm.evaluation import calibration, report
+from traffic_vlm.evaluation.metrics import family_table, format_table, frame_weights, sight
 
 
 def answers(n, prediction=None, family="turn_left"):
@@ -27,6 +28,13 @@ def test_a_single_frame_has_no_interval_and_does_not_see():
     one = [row | {"prediction": "Yes."}, row | {"answer": "No.", "prediction": "No."}]
     (found,) = family_table(one, [r | {"prediction": "No."} for r in one])
     assert (found["gain"], found["gain_interval"], found["sees"]) == (0.5, None, None)
+
+
+@pytest.mark.parametrize("frames", [1, 4, 5])
+def test_a_calibration_error_of_a_few_frames_has_no_interval(frames):
+    frame = np.arange(40) % frames
+    found = calibration._ece_interval(np.full(40, 0.9), frame == 0, frame, frame_weights(frames))
+    assert (found is None) == (frames < 5)
 
 
 def test_families_that_somebody_without_a_picture_answers_as_well_are_marked():
