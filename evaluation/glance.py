@@ -106,7 +106,8 @@ def glance_table(result: Mapping[str, Any]) -> str:
 def _forward(result: Mapping[str, Any]) -> list[Number]:
     """*Can I move forward?* in five ways, where the labels decide and about every frame."""
     numbers = []
-    own = next((r for r in result["families"] if r["family"] == f"{FIVE_WAY_FAMILY} (five-way)"), {})
+    family = f"{FIVE_WAY_FAMILY} (five-way)"
+    own: Mapping[str, Any] = next((row for row in result["families"] if row["family"] == family), {})
     for name, row in (
         ("move forward, five-way", own),
         ("move forward, five-way, every frame", result.get("all_frames") or {}),
