@@ -110,6 +110,6 @@ def test_card_says_what_a_card_must():
         "educational, research and not-for-profit",
         "Environmental cost",
         "$results",
-        "$not_seeing",
+        "$failures",
     ):
         assert words in card, words
