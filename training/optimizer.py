@@ -1,16 +1,16 @@
-"""AdamW with a group for each component, and the learning rate over the run."""
+"""AdamW or Muon with a group for each component, and the learning rate over the run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from .recipe import OptimSection
+from .recipe import OptimSection, RecipeError
 from .sharding import fill, whole
 
 COMPONENTS = ("encoder", "projector", "decoder")
@@ -38,36 +38,86 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim >= 2 and "embed" not in name and "position" not in name and "lm_head" not in name
 
 
-def build_optimizer(model: Parameters, recipe: OptimSection) -> torch.optim.AdamW:
+def orthogonal(name: str, parameter: nn.Parameter) -> bool:
+    """Whether Muon moves a parameter: a matrix between hidden states, not what writes the answers or says
+    what a patch shows."""
+    return parameter.ndim == 2 and decays(name, parameter) and "patch_head" not in name
+
+
+def build_optimizer(model: Parameters, recipe: OptimSection) -> torch.optim.Optimizer:
     """Makes the optimiser.
 
     Args:
         model: The network or its float32 copies; parameters that do not require gradients are left out.
-        recipe: Rates and decay.
+        recipe: Which optimiser, rates and decay.
 
     Returns:
-        Fused AdamW whose groups carry `name` (component and whether it decays) and `scale` (share of the
-        learning rate).
+        Fused AdamW, or Muon for hidden matrices with AdamW for the rest. Its groups carry `name` (component,
+        and whether it decays or is Muon's) and `scale` (share of the learning rate).
+
+    Raises:
+        RecipeError: When this PyTorch has no Muon.
     """
     scales = {"encoder": recipe.encoder_scale, "projector": recipe.projector_scale, "decoder": 1.0}
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[str, str], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((component_of(name), decays(name, parameter)), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "name": component + ("" if decay else ", no decay"),
-                "scale": scales[component],
-                "lr": recipe.learning_rate * scales[component],
-                "weight_decay": recipe.weight_decay if decay else 0.0,
-            }
-            for (component, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
-        ],
-        betas=(0.9, recipe.beta2),
-        fused=True,
-    )
+            kind = "" if decays(name, parameter) else ", no decay"
+            if recipe.optimizer == "muon" and orthogonal(name, parameter):
+                kind = ", muon"
+            groups.setdefault((component_of(name), kind), []).append(parameter)
+    described = [
+        {
+            "params": parameters,
+            "name": component + kind,
+            "scale": scales[component],
+            "lr": recipe.learning_rate * scales[component],
+            "weight_decay": 0.0 if kind == ", no decay" else recipe.weight_decay,
+        }
+        for (component, kind), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    rest = [group for group in described if not group["name"].endswith(", muon")]
+    adamw = torch.optim.AdamW(rest, betas=(0.9, recipe.beta2), fused=True)
+    if len(rest) == len(described):
+        return adamw
+    if not hasattr(torch.optim, "Muon"):
+        raise RecipeError(
+            f"optim.optimizer is 'muon', which PyTorch {torch.__version__} does not have: install 2.9 or "
+            "newer."
+        )
+    hidden = [group for group in described if group["name"].endswith(", muon")]
+    # Steps as long as AdamW's, so that both take the same rate and decay (Liu et al. 2025, arXiv 2502.16982,
+    # section 2.2).
+    return JointOptimizer([torch.optim.Muon(hidden, adjust_lr_fn="match_rms_adamw"), adamw])
+
+
+class JointOptimizer(torch.optim.Optimizer):
+    """Several optimisers, each with its own parameters, that step, save and load as one.
+
+    Args:
+        parts: The optimisers.
+    """
+
+    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Steps each; a closure is called once, before the first."""
+        loss = closure() if closure else None
+        for part in self.parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a saved state keeps."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up a saved state."""
+        for part, own in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(own)
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
 
 
 def rate_scale(progress: float, recipe: OptimSection) -> float:

@@ -133,6 +133,8 @@ class OptimSection:
     """How it is trained.
 
     Attributes:
+        optimizer: `adamw`, or `muon`: matrices between hidden states are moved by Muon (Jordan et al. 2024,
+            https://kellerjordan.github.io/posts/muon/), the rest by AdamW.
         batch_size: Frames a step over all processes and accumulated micro-batches.
         micro_batch_size: Frames a process puts through the network at once; None is `batch_size` over the
             processes.
@@ -157,6 +159,7 @@ class OptimSection:
             CPU.
     """
 
+    optimizer: str = "adamw"
     batch_size: int = 48
     micro_batch_size: int | None = None
     epochs: float = 12.0
@@ -229,6 +232,7 @@ class Recipe:
             raise RecipeError(f"optim.schedule is {self.optim.schedule!r}: use 'cosine' or 'wsd'.")
         for key, chosen, known in (
             ("run.precision", self.run.precision, ("auto", "no", "bf16", "fp16", "bf16_masters")),
+            ("optim.optimizer", self.optim.optimizer, ("adamw", "muon")),
             ("loss.objective", self.loss.objective, ("answers", "consistent_answers", "captions")),
             *(("data.changes", name, CHANGES) for name in self.data.changes),
             *(("run.trackers", name, TRACKERS) for name in self.run.trackers),

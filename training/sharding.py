@@ -37,6 +37,8 @@ def wants_shards(accelerator: Accelerator, recipe: Recipe) -> bool:
         raise RecipeError("FSDP splits over processes, and there is one: launch with gpu.yaml instead.")
     if recipe.run.precision not in ("no", "bf16"):
         raise RecipeError(f"run.precision is {recipe.run.precision!r}: with FSDP use 'bf16' or 'no'.")
+    if recipe.optim.optimizer == "muon":
+        raise RecipeError("optim.optimizer is 'muon': it needs whole matrices; with FSDP use 'adamw'.")
     if recipe.loss.objective == "captions":
         raise RecipeError("loss.objective is 'captions': launch that with configs/launch/ddp.yaml.")
     return True

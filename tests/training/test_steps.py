@@ -108,6 +108,24 @@ def test_groups_have_their_rates_and_decay_matrices_alone(make_recipe):
     assert found["model.language_model.embed_tokens.weight"] == (1.0, 0.0)
 
 
+def test_muon_moves_hidden_matrices_and_adamw_the_rest(make_recipe):
+    trainer = Trainer(make_recipe("optim.optimizer=muon", "optim.warmup=0", output="muon"))
+    names = {parameter: name for name, parameter in trainer.network.named_parameters()}
+    groups = trainer.optimizer.param_groups
+    assert sum(len(group["params"]) for group in groups) == len(names)  # each weight in one group
+    muon = {names[p] for group in groups if group["name"].endswith("muon") for p in group["params"]}
+    layer = "model.language_model.layers.0"
+    assert {f"{layer}.mlp.gate_proj.weight", "model.vision_tower.layers.0.mlp.fc1.weight"} < muon
+    assert not [name for name in muon if "embed" in name or "patch_head" in name or "norm" in name]
+    name = f"{layer}.mlp.gate_proj.weight"
+    before = trainer.network.get_parameter(name).detach().clone()
+    trainer._step(next(iter(trainer._loader(0))))
+    moved = before * (1 - groups[0]["lr"] * 0.05) - trainer.network.get_parameter(name).detach()
+    # All directions of the matrix are moved about equally far: within the reach of five Newton-Schulz steps.
+    values = torch.linalg.svdvals(moved)
+    assert values.min() > 0.3 * values.max()
+
+
 def test_the_average_follows_its_formula_and_gives_weights_back():
     layer = torch.nn.Linear(2, 1, bias=False)
     average = AveragedWeights(layer, 0.5)

@@ -61,8 +61,10 @@ def test_training_frames_are_known_by_heart(make_recipe):
     assert right_swapped <= right - 0.2  # the answers come from the pictures, not from the questions
 
 
-def test_a_resumed_run_ends_with_the_same_bits(make_recipe):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_ends_with_the_same_bits(make_recipe, optimizer):
     options = (
+        f"optim.optimizer={optimizer}",
         "optim.epochs=1.5",
         "data.photometric=1",
         "data.mirror=0.5",
