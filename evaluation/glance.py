@@ -55,6 +55,11 @@ class Number:
         """The rival's value and name, or why there is none."""
         return self.rival if self.beaten is None else f"{self._with_unit(self.beaten)} ({self.rival})"
 
+    def changed_from(self, earlier: Number) -> str:
+        """How much more it is than an earlier one; both are known."""
+        difference = (self.value or 0.0) - (earlier.value or 0.0)
+        return f"{'+' if difference >= 0 else '-'}{self._bare(abs(difference))}"
+
     def _with_unit(self, value: float) -> str:
         return self._bare(value) + {"%": "%", "points": " points"}.get(self.unit, "")
 
@@ -100,6 +105,23 @@ def glance_table(result: Mapping[str, Any]) -> str:
         "interval only where one is shown. *Presence* counts the categories that at least "
         f"{LEAST_POSITIVES} of the frames show.",
     ]
+    return "\n".join(lines)
+
+
+def comparison_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The headline numbers of two reports side by side as Markdown; *changed* is in the number's own unit.
+
+    The intervals are of each report alone: ranges that overlap do not show that nothing changed.
+    """
+    earlier = {number.name: number for number in glance(before)}
+    lines = ["| what | before [95% interval] | after [95% interval] | changed |", "|---|---|---|---|"]
+    for number in glance(after):
+        old = earlier.get(number.name)
+        known = old is not None and old.value is not None and number.value is not None
+        lines.append(
+            f"| {number.name} | {old.measured() if old else 'not measured'} | {number.measured()} | "
+            f"{number.changed_from(old) if known else ''} |"
+        )
     return "\n".join(lines)
 
 

@@ -1,8 +1,13 @@
 """What the report says of families and maps, from numbers that are given."""
 
+import copy
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from traffic_vlm.evaluation import calibration, report
+from traffic_vlm.evaluation.glance import comparison_table
 from traffic_vlm.evaluation.metrics import family_table, format_table, frame_weights, sight
 
 
@@ -91,3 +96,20 @@ def test_maps_are_named_after_the_questions_that_they_belong_to(group, title):
     found |= {"sink_mass": {"patches": 4, "evidence": 0.1, "even": 0.1}, "methods": {}}
     page = report._grounding_lines(found, [])
     assert sum(line.startswith(f"| {title} | 9 |") for line in page) == 1
+
+
+def test_two_reports_stand_side_by_side(tmp_path):
+    path = Path(__file__).resolve().parents[2] / "checkpoints" / "traffic-vlm" / "training" / "report.json"
+    after = json.loads(path.read_text(encoding="utf-8"))
+    before = copy.deepcopy(after)
+    weather = next(row for row in before["families"] if row["family"] == "weather")
+    weather["accuracy"] -= 0.1
+    before["calibration"]["ece"] += 0.02
+    del before["counting"]["count_car"]
+    lines = {line.split(" | ")[0]: line for line in comparison_table(before, after).splitlines()}
+    assert lines["| weather: accuracy"].endswith("| +10.0 |")
+    assert lines["| calibration error after temperature"].endswith("| -2.0 |")
+    assert lines["| light state: balanced accuracy"].endswith("| +0.0 |")
+    counted = lines["| cars counted to within one (one to five)"]
+    assert "| not measured |" in counted
+    assert counted.endswith("|  |")
