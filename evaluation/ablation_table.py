@@ -87,7 +87,10 @@ def compare(runs: Mapping[str, Sequence[Path]]) -> list[dict[str, Any]]:
             "ratio": _mean_ratio(results),
         }
         for score, values in drawn[name].items():
-            row |= {f"{score}{key}": value for key, value in _beside(values, drawn[FULL][score]).items()}
+            row |= {
+                f"{score}{key}": value
+                for key, value in _beside(values, drawn[FULL][score], len(frames)).items()
+            }
         rows.append(row)
     return rows
 
@@ -97,15 +100,15 @@ def _mean_ratio(results: Sequence[Mapping[str, Any]]) -> float | None:
     return round(float(np.mean(found)), 4) if found else None
 
 
-def _beside(values: np.ndarray, full: np.ndarray) -> dict[str, Any]:
+def _beside(values: np.ndarray, full: np.ndarray, num_frames: int) -> dict[str, Any]:
     """A score and its change from the full recipe: values and samples, each (seeds, 1 + samples)."""
     mean, change = values.mean(0), (values - full).mean(0)
     by_seed = (values - full)[:, 0]
     return {
         "": round(float(mean[0]), 6),
-        "_interval": interval(mean[1:]),
+        "_interval": interval(mean[1:], num_frames),
         "_change": round(float(change[0]), 6),
-        "_change_interval": interval(change[1:]),
+        "_change_interval": interval(change[1:], num_frames),
         "_change_by_seed": [round(float(value), 6) for value in by_seed],
     }
 

@@ -316,7 +316,7 @@ def _read_yes_no(text: str) -> str:
 
 
 _BOUNDS = re.compile(
-    r"\b(at least|at most|up to|(no|not) more than|(less|fewer) than|under|between|about \w+ or)\b"
+    r"\b(at least|at most|up to|(no|not|\w+n't) more than|(less|fewer) than|under|between|about \w+ or)\b"
     r"|\d+\.\d|-\d|\d\s?[-–]\s?\d|\d/\d"
 )
 _MANY = re.compile(r"(there are )?(very )?(many|lots|a lot|dozens|numerous|several dozen)\b.*")
@@ -358,7 +358,7 @@ def _numbers_in(words: list[str]) -> list[int]:
 def _read_count(text: str) -> str:
     """0 to 5 or "more than five"; bounds such as "at least two" and two different numbers are unclear."""
     text = _final_part(normalise(text))
-    more = re.search(r"(?<!no )(?<!not )(?:\b(?:more than|over|above|greater than)|>)\s*(\w+)", text)
+    more = re.search(r"(?<!no )(?<!not )(?<!n't )(?:\b(?:more than|over|above|greater than)|>)\s*(\w+)", text)
     if more:
         bound = max(_numbers_in([more.group(1)]), default=-1)
         return MORE_THAN_FIVE if bound >= 5 else UNCLEAR

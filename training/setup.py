@@ -84,9 +84,8 @@ def pack_recipe(recipe: Recipe) -> Path:
     data, splits = recipe.data, ("train", recipe.run.validate_split)
     if data.streaming:
         return keep_streamed(recipe)
-    if all(is_packed(data.dataset, split) for split in splits):
-        return Path(data.dataset)
-    folder = packed_folder(recipe)
+    is_packed_itself = all(is_packed(data.dataset, split) for split in splits)
+    folder = Path(data.dataset) if is_packed_itself else packed_folder(recipe)
     for split in splits:
         _pack_once(recipe, split, folder)
     return folder
@@ -106,12 +105,14 @@ def keep_streamed(recipe: Recipe) -> Path:
     """Writes the rows of a streamed data set, and packs the frames of the validation split alone.
 
     Raises:
-        DataError: If the data set cannot be read.
+        DataError: If the data set cannot be read, or the rows there are of another.
     """
     data, split = recipe.data, recipe.run.validate_split
     folder = Path(data.packed) if data.packed else Path(recipe.run.output) / "rows"
     try:
         keep_rows(data.dataset, folder)
+    except DataError:
+        raise
     except (ValueError, OSError) as error:
         raise DataError(f"{data.dataset}: cannot be streamed ({str(error).splitlines()[0]}).") from error
     _pack_once(recipe, split, folder)

@@ -23,7 +23,7 @@ from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
 from .collator import Batch, Collator
-from .packing import JsonLines, plain_row
+from .packing import DataError, JsonLines, fingerprint, plain_row
 
 BUFFER = 1000
 """Frames that the shuffle holds, still compressed."""
@@ -54,15 +54,26 @@ def open_stream(dataset: str, split: str = "train") -> Any:
 
 
 def keep_rows(dataset: str, folder: Path) -> None:
-    """Writes the rows of the training split without their frames; nothing is there until all is."""
+    """Writes the rows of the training split without their frames; nothing is there until all is.
+
+    Raises:
+        DataError: If the rows that are there already are of another data set.
+    """
     final, part = folder / "train", folder / "train.part"
+    source, told = fingerprint(dataset, "train") or dataset, final / "source.txt"
     if (final / "rows.jsonl").is_file():
+        if told.is_file() and told.read_text(encoding="utf-8") != source:
+            raise DataError(
+                f"{final}: holds the rows of other data than {dataset}. Delete it or name another place in "
+                "data.packed, and start the same command again."
+            )
         return
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     with (part / "rows.jsonl").open("w", encoding="utf-8", newline="\n") as lines:
         for row in tqdm(open_stream(dataset).remove_columns("image"), desc="reading rows", unit="frame"):
             lines.write(json.dumps({**plain_row(row), "copy": 0}, ensure_ascii=False) + "\n")
+    (part / "source.txt").write_text(source, encoding="utf-8")
     part.rename(final)
 
 

@@ -153,6 +153,7 @@ COUNTS = {
     "two or three": UNCLEAR,
     "at least two": UNCLEAR,
     "no more than five": UNCLEAR,
+    "There aren't more than six cars.": UNCLEAR,
     "more than two": UNCLEAR,
     "3 cars and 2 trucks": UNCLEAR,
     "2.5": UNCLEAR,

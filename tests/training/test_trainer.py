@@ -261,6 +261,10 @@ def test_packed_frames_of_another_recipe_are_refused(make_recipe, questions, tmp
     (tmp_path / "other" / "data" / "train-00000-of-00001.parquet").write_bytes(b"built anew")
     with pytest.raises(DataError, match=r"from other data than .*other\."):
         pack(*other)
+    itself = "data.dataset=" + (tmp_path / "packed").as_posix()
+    assert pack(itself, *zoomed) == tmp_path / "packed"
+    with pytest.raises(DataError, match="with variants 1, not 0"):
+        pack(itself)
     for facts in tmp_path.glob("packed/*/packed.json"):  # as folders that were packed earlier
         kept = json.loads(facts.read_text(encoding="utf-8"))
         del kept["max_zoom"], kept["source"]
@@ -401,6 +405,11 @@ def test_a_run_says_what_it_started_from_and_takes_parts(make_recipe):
 def test_streamed_frames_are_each_nodes_own_and_resume_exactly(make_recipe):
     made = make_recipe("data.streaming=true", "optim.batch_size=4", output="streamed")
     trainer = Trainer(made)
+    again = Trainer(made)
+    assert len(again.split) == len(trainer.split)
+    (Path(made.run.output) / "rows" / "train" / "source.txt").write_text("another", encoding="utf-8")
+    with pytest.raises(DataError, match="holds the rows of other data than"):
+        Trainer(made)
     assert not list(Path(made.run.output).rglob("train/frames.npy"))
     packed = Trainer(make_recipe(output="packed"))
     assert trainer.batches.num_frames == packed.batches.num_frames
