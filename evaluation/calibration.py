@@ -155,13 +155,22 @@ def false_safe(table: pd.DataFrame, confidence: np.ndarray, coverage: float = 0.
         coverage: the part of the rows, most confident first, that is answered.
 
     Returns:
-        n (answered rows whose truth is no), rate (of them answered yes), coverage.
+        n (answered rows whose truth is no), rate (of them answered yes), wrong_yes (part of the answered yes
+        whose truth is no), coverage.
     """
     order = np.argsort(-confidence, kind="stable")[: max(1, round(coverage * len(table)))]
     answered = table.iloc[order]
-    unsafe = answered[answered["truth"] == "no"]
-    rate = float((unsafe["decision"] == "yes").mean()) if len(unsafe) else None
-    return {"n": len(unsafe), "rate": None if rate is None else round(rate, 6), "coverage": coverage}
+    unsafe, said_yes = answered["truth"] == "no", answered["decision"] == "yes"
+
+    def share(part: pd.Series, of: pd.Series) -> float | None:
+        return round(float(part[of].mean()), 6) if of.any() else None
+
+    return {
+        "n": int(unsafe.sum()),
+        "rate": share(said_yes, unsafe),
+        "wrong_yes": share(unsafe, said_yes),
+        "coverage": coverage,
+    }
 
 
 def _ece_interval(
@@ -190,8 +199,8 @@ def summarise(
 
     Returns:
         One mapping a group with at least `MIN_ROWS` rows: n, accuracy, ece with its interval (of the rows
-        that came with a confidence), coverage at `RISKS`, and for the safety groups the false-safe rate at
-        half coverage.
+        that came with a confidence), coverage at `RISKS`, and for the safety groups the false-safe rates at
+        half and at full coverage.
     """
     rows = []
     for name, families in groups.items():
@@ -209,7 +218,7 @@ def summarise(
             "coverage": {f"{risk:.0%}": round(coverage_at(c, correct, risk), 6) for risk in RISKS},
         }
         if name == "safety" or name in SAFETY_GROUPS:
-            row["false_safe"] = false_safe(part, c)
+            row["false_safe"], row["false_safe_all"] = false_safe(part, c), false_safe(part, c, 1.0)
         rows.append(row)
     return rows
 
@@ -290,19 +299,23 @@ def write(found: Mapping[str, Any] | None, checkpoint: Path) -> str:
         What was written, in a sentence.
 
     Raises:
-        PredictionError: if they were not fitted on the tuning split, or no threshold reaches the risk.
+        PredictionError: if they were not fitted on the tuning split, or no threshold reaches the risk. Where
+            no safety question was asked there is no threshold to find: an earlier one goes, and the
+            temperature is written alone.
     """
     fitted = (found or {}).get("temperature_fitted_on")
-    if found is None or fitted != "tune" or found.get("abstention", {}).get("threshold") is None:
+    chosen = (found or {}).get("abstention")
+    if found is None or fitted != "tune" or (chosen and chosen["threshold"] is None):
         raise PredictionError(
             f"{checkpoint}: the calibration was not written: it needs a split 'tune' beside the reported "
             "one, on which some threshold reaches the risk that is aimed at"
         )
-    settings = {
-        "confidence_temperature": found["temperature"],
-        "abstain_threshold": found["abstention"]["threshold"],
-    }
+    settings = {"confidence_temperature": found["temperature"]}
+    if chosen:
+        settings["abstain_threshold"] = chosen["threshold"]
     path = checkpoint / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) | settings
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config.pop("abstain_threshold", None)
+    config |= settings
     write_text(path, json.dumps(config, indent=2, sort_keys=True))
     return f"\n{path}: " + ", ".join(f"{name} {value}" for name, value in settings.items())

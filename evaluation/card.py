@@ -85,7 +85,9 @@ def results(report: Mapping[str, Any]) -> str:
         lines.append("| " + " | ".join(_cells(row)) + " |")
     five = rows.get("move_forward (five-way)")
     if five:
-        lines += ["", f"Five-way macro-F1: {percent(five['macro_f1'], five['macro_f1_interval'])}."]
+        blind = five.get("shuffled_macro_f1")
+        beside = f" (shuffled: {percent(blind)})" if blind is not None else ""
+        lines += ["", f"Five-way macro-F1: {percent(five['macro_f1'], five['macro_f1_interval'])}{beside}."]
     seen = [row["sees"] for row in report["families"] if row.get("sees") is not None]
     lines += [
         "",
@@ -192,7 +194,28 @@ def failures(report: Mapping[str, Any]) -> str:
         f1, family = max(boxes)
         best = f"an F1 of at most {percent(f1)}%, at half overlap (`{family}`)"
         found.append(("Boxes given in words", best))
+    if report.get("calibration"):
+        found += safety(report["calibration"])
     return "\n".join(f"- {title}: {text or 'none'}." for title, text in found)
+
+
+def safety(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What an answer *safe* is worth, where the report says so: title and text."""
+    group: Mapping[str, Any] = next((g for g in calibration.get("groups", []) if g["group"] == "safety"), {})
+    every, found = group.get("false_safe_all", {}), []
+    if every.get("rate") is not None:
+        text = f"{percent(every['rate'])}% of the {every['n']} unsafe cases are answered *safe*"
+        if every["wrong_yes"] is not None:
+            text += f", and {percent(every['wrong_yes'])}% of all answers *safe* are wrong"
+        found.append(("Safety questions", text))
+    chosen = calibration.get("abstention") or {}
+    if chosen.get("threshold") is not None:
+        text = (
+            f"{percent(chosen['coverage'])}% of the safety questions are answered, at a risk of "
+            f"{percent(chosen['risk'])}%; it was chosen for {chosen['target_risk']:.0%}"
+        )
+        found.append(("At the shipped threshold of abstention", text))
+    return found
 
 
 def below_commonest(rows: Sequence[Mapping[str, Any]]) -> list[str]:

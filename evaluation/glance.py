@@ -220,12 +220,16 @@ def _confidence(result: Mapping[str, Any]) -> list[Number]:
     """Whether the model knows how sure it may be."""
     found = result.get("calibration") or {}
     groups: dict[str, Any] = {group["group"]: group for group in found.get("groups", [])}
+    safety = groups.get("safety", {})
+    half, every = safety.get("false_safe", {}), safety.get("false_safe_all", {})
     return [
         Number(
             "calibration error after temperature", found.get("ece"), "before", found.get("ece_before"),
             groups.get("all", {}).get("ece_interval"), unit="points", less_is_better=True,
         ),
-        Number("false safe at half coverage", groups.get("safety", {}).get("false_safe", {}).get("rate")),
+        Number("unsafe but answered safe, the surer half of the answers", half.get("rate")),
+        Number("unsafe but answered safe, all answers", every.get("rate")),
+        Number("answered safe but unsafe, all answers", every.get("wrong_yes")),
     ]  # fmt: skip
 
 

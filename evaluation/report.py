@@ -281,7 +281,12 @@ def _calibration_lines(found: Mapping[str, Any], pictures: Sequence[str]) -> lis
         (
             g["group"], g["n"], percent(g["accuracy"]), percent(g["ece"], g["ece_interval"]),
             *(percent(v) for v in g["coverage"].values()),
-            percent(g["false_safe"]["rate"]) if "false_safe" in g else "",
+            *(
+                percent(g[name][share]) if name in g else ""
+                for name, share in (
+                    ("false_safe", "rate"), ("false_safe_all", "rate"), ("false_safe_all", "wrong_yes")
+                )
+            ),
         )
         for g in found["groups"]
     ]  # fmt: skip
@@ -293,9 +298,16 @@ def _calibration_lines(found: Mapping[str, Any], pictures: Sequence[str]) -> lis
         "coverage at 1% risk",
         "5%",
         "10%",
-        "false safe at half coverage",
+        "unsafe answered safe: surer half",
+        "all",
+        "safe that is unsafe: all",
     ]
     lines += _table(head, rows)
+    lines += [
+        "*Unsafe answered safe* is the part of the unsafe cases, among the surer half of the answers and "
+        "among all; *safe that is unsafe* is the part of the answers *safe* that are wrong.",
+        "",
+    ]
     if "abstention" in found:
         a = found["abstention"]
         lines += [

@@ -44,6 +44,8 @@ NEEDS: dict[str, frozenset[str]] = {
     "out_of_scope": frozenset(),
 }
 """Group of families -> categories that must all be marked for its answers to be true; not named here: all."""
+NEED_LANES = ("turn", "command_turn")
+"""Groups that only lanes can answer with yes: without them, what is in the way would leave nothing but no."""
 
 
 @dataclass
@@ -338,7 +340,9 @@ def own_row(
             if family.category
             else NEEDS.get(family.group, frozenset(CATEGORIES))
         )
-        if needed <= labelled:
+        if family.group in NEED_LANES and scene.drivable is None:
+            tally.undecided[split, name, "no drivable area labelled"] += 1
+        elif needed <= labelled:
             kept.append(question)
             tally.answers[split, name, question["answer"]] += 1
         else:

@@ -219,6 +219,12 @@ def describe(config: TrafficVLMConfig, recipe: Recipe, frames: int | None = None
     micro = recipe.optim.micro_batch_size or recipe.optim.batch_size
     parts = ", ".join(f"{name} {count / 1e6:.2f}M" for name, count in cost.parameters.items())
     local = sustained_flops()
+    length = f"length: {recipe.optim.epochs:g} epochs of {frames or BDD100K_FRAMES} frames"
+    if recipe.optim.max_minutes:
+        length = (
+            f"length: {recipe.optim.max_minutes:g} minutes by the clock (optim.max_minutes); without it "
+            f"{recipe.optim.epochs:g} epochs of {frames or BDD100K_FRAMES} frames"
+        )
     lines = [
         f"parameters: {sum(cost.parameters.values()) / 1e6:.2f}M ({parts})",
         f"operations: {cost.forward / 1e9:.1f} GFLOP a frame with "
@@ -226,8 +232,7 @@ def describe(config: TrafficVLMConfig, recipe: Recipe, frames: int | None = None
         f"memory: {cost.state_bytes / 2**30:.2f} GiB weights, gradients, optimiser and average "
         f"+ {cost.activation_bytes / 2**20:.0f} MiB a frame x {micro} frames "
         f"= {(cost.state_bytes + micro * cost.activation_bytes) / 2**30:.1f} GiB",
-        f"length: {recipe.optim.epochs:g} epochs of {frames or BDD100K_FRAMES} frames"
-        + ("" if frames else " (all of BDD100K; the data set is not packed yet)"),
+        length + ("" if frames else " (all of BDD100K; the data set is not packed yet)"),
         f"  here: {cost.hours(local):.1f} h at {local / 1e9:.0f} GFLOP/s "
         "(float32 products, measured just now)",
     ]

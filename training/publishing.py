@@ -19,8 +19,8 @@ from huggingface_hub.errors import HTTPError, RepositoryNotFoundError  # type: i
 from huggingface_hub.hf_api import RepoFile
 
 FILES_A_COMMIT = 50  # what an interruption can cost at most
-# What editors, caches and half-finished downloads leave behind.
-LEFT_OUT = re.compile(r"(^|/)(\.cache|\.git|__pycache__|\.DS_Store)(/|$)|\.(part|pyc|tmp)$")
+# What editors, caches and half-finished downloads leave behind, and a data set's frames packed for training.
+LEFT_OUT = re.compile(r"(^|/)(\.cache|\.git|__pycache__|\.DS_Store|packed-[^/]*)(/|$)|\.(part|pyc|tmp)$")
 
 
 @dataclass(frozen=True)

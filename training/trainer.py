@@ -2,7 +2,7 @@
 
 Everything random in step s is drawn from (seed, s): which frames, which questions, how they are changed,
 which units drop out. A run that was killed goes on from its last complete state and ends with the weights it
-would have had.
+would have had, unless its recipe follows the clock (`optim.max_minutes`).
 """
 
 from __future__ import annotations

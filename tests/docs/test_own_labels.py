@@ -64,6 +64,8 @@ def test_absent_categories_open_the_questions_that_need_them(own, tmp_path):
     rows = load_dataset(str(tmp_path / "own"), split="train")
     families = {question["family"] for row in rows for question in row["questions"]}
     assert {"move_forward", "vehicle_near_left", "presence_train"} <= families
+    # Without lanes a turn could only be refused, and a model would learn to refuse every one.
+    assert not families & {"turn_left", "turn_right", "command_turn_left", "command_turn_right"}
     assert rows[0]["objects"] is not None
 
 

@@ -66,9 +66,13 @@ def test_false_safe_counts_only_what_should_be_refused():
     assert c.false_safe(table, np.array([0.9, 0.8, 0.7, 0.1]), 0.75) == {
         "n": 2,
         "rate": 0.5,
+        "wrong_yes": 0.5,
         "coverage": 0.75,
     }
+    every = c.false_safe(table, np.array([0.9, 0.8, 0.7, 0.1]), 1.0)
+    assert (every["n"], every["rate"], every["wrong_yes"]) == (3, 0.666667, 0.666667)
     assert c.false_safe(table[2:3], np.array([0.9]))["rate"] is None
+    assert c.false_safe(table[1:2], np.array([0.9]))["wrong_yes"] is None
 
 
 def test_a_threshold_is_chosen_on_one_split_and_reported_on_another():
@@ -105,6 +109,10 @@ def test_what_was_fitted_is_written_where_answers_read_it(tmp_path):
     ):
         with pytest.raises(PredictionError, match="was not written"):
             c.write(refused, tmp_path)
+    del found["abstention"]  # no safety question was asked
+    c.write(found | {"temperature": 0.8}, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert written == {"model_type": "traffic_vlm", "confidence_temperature": 0.8}
 
 
 def test_the_default_checkpoint_answers_with_what_its_report_fitted():

@@ -110,6 +110,18 @@ def test_calibration_that_got_worse_is_behind(report):
     assert headline(report)["calibration error after temperature"] is None
 
 
+def test_what_an_answer_safe_is_worth_is_a_known_failure(report):
+    every = {"n": 200, "rate": 0.055, "wrong_yes": 0.4, "coverage": 1.0}
+    report["calibration"] |= {
+        "groups": [{"group": "safety", "false_safe_all": every}],
+        "abstention": {"threshold": 0.5, "coverage": 0.99, "risk": 0.08, "target_risk": 0.1},
+    }
+    *_, answered, threshold = failures(report).splitlines()
+    assert "5.5% of the 200 unsafe cases are answered *safe*, and 40.0% of all answers *safe*" in answered
+    assert "99.0% of the safety questions are answered, at a risk of 8.0%; it was chosen for 10%" in threshold
+    assert headline(report)["unsafe but answered safe, all answers"] == 0.055
+
+
 def test_nothing_that_fails_is_said_in_words(report):
     report |= {"families": report["families"][:1], "counting": {}, "boxes": {}}
     assert [row.rsplit(": ", 1)[1] for row in failures(report).splitlines()] == ["none."] * 3
