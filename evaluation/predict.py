@@ -198,7 +198,10 @@ def _inputs(
 ) -> dict[str, torch.Tensor]:
     """The model's inputs for rows that name their picture by `slot`."""
     inputs = dict(processor(text=[row["question"] for row in rows], return_tensors="pt"))
-    inputs["image_index"] = torch.tensor([row["slot"] for row in rows])
+    slots = [row["slot"] for row in rows]
+    inputs["image_index"] = torch.tensor(slots)
+    # As many rows as pictures, all about the first, would be taken for one row a picture (`undo_joining`).
+    images = {name: value[: max(slots) + 1] for name, value in images.items()}
     return images | {name: value.to(model.device) for name, value in inputs.items()}
 
 

@@ -147,7 +147,7 @@ def companions(frames: Sequence[Mapping[str, Any]]) -> np.ndarray:
     together = np.zeros((len(CATEGORIES), len(CATEGORIES)), dtype=np.int64)
     for row in columns:
         if row["objects"] is not None:
-            held = sorted({index[thing["category"]] for thing in row["objects"]})
+            held = sorted({index[t["category"]] for t in row["objects"] if t["category"] in index})
             together[np.ix_(held, held)] += 1
     return together
 

@@ -159,7 +159,10 @@ class TrafficVLMProcessor(ProcessorMixin):
         Returns:
             One string a row.
         """
-        rows = np.atleast_2d(np.asarray(generated_outputs)).tolist()
+        if hasattr(generated_outputs, "tolist"):  # a tensor may lie on a device that numpy cannot read
+            generated_outputs = generated_outputs.tolist()
+        rows = [row.tolist() if hasattr(row, "tolist") else row for row in generated_outputs]
+        rows = rows if rows and isinstance(rows[0], list) else [rows]
         if skip_prompt:
             newline = self.tokenizer("\n", add_special_tokens=False)["input_ids"][0]
             rows = [row[row.index(newline) + 1 :] if newline in row else row for row in rows]

@@ -77,8 +77,9 @@ def load_state(accelerator: Accelerator, folder: Path) -> dict[str, Any] | None:
         return None
     try:
         accelerator.load_state(str(states[-1]))
-    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
+        # A missing key is that of another optimiser's state.
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise StateError(
             f"{states[-1]}: does not fit this recipe ({reason}). Give another run.output, or delete the "
             "folder to start anew."

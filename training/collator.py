@@ -11,7 +11,7 @@ import torch
 from traffic_vlm.processing.bdd100k.families import FAMILIES
 from traffic_vlm.processing.bdd100k.mirror import mirror_box, mirror_text
 from traffic_vlm.processing.bdd100k.phrasings import SLIPS, Phraser
-from traffic_vlm.processing.bdd100k.scene import CATEGORIES
+from traffic_vlm.processing.bdd100k.scene import CATEGORIES, PEOPLE, VEHICLES
 from transformers import PreTrainedTokenizerBase
 
 from .packing import PackedSplit, drivable_grid
@@ -21,6 +21,8 @@ from .weather import asks_about_weather
 PATCH_LABELS = (*CATEGORIES, "red light", "green light", "direct lane", "alternative lane")
 """What the patch head says of each patch, in order."""
 IGNORED = -100
+UNNAMED = {"other person": PEOPLE, "other vehicle": VEHICLES}
+"""What a thing of unknown kind may be."""
 
 
 @dataclass
@@ -193,8 +195,9 @@ def evidence_patches(boxes: list[Any], grid: tuple[int, int], flipped: bool) -> 
 def patch_targets(row: dict[str, Any], grid: tuple[int, int], flipped: bool) -> np.ndarray:
     """What stands in each patch, int8 `(patches, len(PATCH_LABELS))` of 1, 0 and -100 (not known).
 
-    A frame without annotated objects knows nothing of objects, a light without a known colour nothing of its
-    colour, a frame without a drivable map nothing of lanes.
+    A frame without annotated objects knows nothing of objects, a thing of unknown kind may be any of its
+    group, a light without a known colour says nothing of its colour, a frame without a drivable map nothing
+    of lanes.
     """
     targets = np.zeros((*grid, len(PATCH_LABELS)), dtype=np.int8)
     if row["objects"] is None:
@@ -204,6 +207,11 @@ def patch_targets(row: dict[str, Any], grid: tuple[int, int], flipped: bool) -> 
     for thing in sorted(row["objects"] or [], key=lambda thing: thing["light"] is not None):
         box = tuple(thing["box"])
         where = box_patches(mirror_box(box) if flipped else box, grid)
+        if thing["category"] in UNNAMED:
+            patches = targets[where]
+            members = [CATEGORIES.index(name) for name in UNNAMED[thing["category"]] if name in CATEGORIES]
+            patches[..., members] = np.where(patches[..., members] == 1, 1, IGNORED)
+            continue
         targets[where][..., CATEGORIES.index(thing["category"])] = 1
         if thing["category"] == "traffic light":
             if thing["light"] is None:

@@ -53,7 +53,11 @@ def moved_copy(
     if "forerunner" in row:
         moved["forerunner"] = forerunner_class(scene_of(moved))
     asked = ask_all(scene_of(moved), seed=int(rng.integers(2**31)), slips=SLIPS)
-    return picture, {**moved, "questions": [asdict(question) for question in asked.rows]}
+    # What the frame itself could not be asked (its lane markings or its labels' limits forbade it, and a row
+    # holds neither) its copy is not asked either.
+    families = {question["family"] for question in row["questions"]}
+    questions = [asdict(question) for question in asked.rows if question.family in families]
+    return picture, {**moved, "questions": questions}
 
 
 def draw_window(max_zoom: float, rng: np.random.Generator) -> Box:

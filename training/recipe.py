@@ -261,6 +261,10 @@ class Recipe:
                 raise RecipeError(f"{key} is {value}: it must be above 0.")
         if not 0 <= self.data.max_zoom <= 0.5:
             raise RecipeError(f"data.max_zoom is {self.data.max_zoom}: it must lie between 0 and 0.5.")
+        if not 0 < self.optim.decay <= 1:
+            raise RecipeError(f"optim.decay is {self.optim.decay}: it must be above 0 and at most 1.")
+        if not 0 <= self.optim.warmup < 1:
+            raise RecipeError(f"optim.warmup is {self.optim.warmup}: it must be at least 0 and below 1.")
         if not 0 <= self.optim.ema < 1:
             raise RecipeError(f"optim.ema is {self.optim.ema}: it must be at least 0 and below 1.")
 

@@ -92,6 +92,8 @@ def inputs_of(
     # Where patches stand in front of the text, each has a placeholder.
     places = [tokenizer.image_token_id] * model.config.vision_config.num_patches * model.config.uses_prefix
     ids = tokenizer([question + "\n" for _, question in asked])["input_ids"]
+    # As many rows as pictures, all about the first, would be taken for one row a picture (`undo_joining`).
+    pictures = pictures[: max(image for image, _ in asked) + 1]
     texts = tokenizer.pad({"input_ids": [places + prompt for prompt in ids]}, return_tensors="pt")
     inputs = {
         "input_ids": texts["input_ids"],

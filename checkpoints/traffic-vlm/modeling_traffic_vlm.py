@@ -387,7 +387,8 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
             attention_mask: `(rows, keys)`, 0 where a token is padding; or a ready 4D mask.
             image_index: `(rows,)` long, the image of each row. None: rows are grouped evenly by image, row r
                 asks about image `r // (rows // num_images)`; this case is pure reshapes and compiles without
-                graph breaks.
+                graph breaks. As many rows as images, all of image 0, count as None: so transformers'
+                pipelines join inputs of one image each.
             position_ids: `(rows, length)`. Defaults to counting on from the cache.
             cache: Cache of earlier tokens, and of the images' keys and values.
             inputs_embeds: `(rows, length, hidden_size)`.
@@ -691,6 +692,9 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         image_index = undo_joining(inputs.pop("image_index", None), rows, num_images)
         if image_index is None:
             image_index = torch.arange(rows, device=prompt_ids.device) // max(rows // num_images, 1)
+        # Images that no row asks about go, lest rows of the first alone be taken for joined inputs again.
+        used = int(image_index.max()) + 1
+        inputs |= {name: inputs[name][:used] for name in self._image_inputs if inputs.get(name) is not None}
         token_types = inputs.pop("token_type_ids", None)
         if token_types is not None:
             types, _ = pad_left(token_types, prompt_mask)

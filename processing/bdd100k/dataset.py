@@ -23,7 +23,7 @@ from .families import ask_all
 from .labels import Problems
 from .phrasings import SLIPS
 from .release import Record, scene
-from .scene import CATEGORIES, Scene
+from .scene import Scene
 
 TUNE_PERCENT = 8
 
@@ -64,8 +64,10 @@ FEATURES = Features(
         "questions": [QUESTION],
     }
 )
-"""One row a frame. `drivable` is a 160x90 PNG of 0 direct, 1 alternative, 2 background, or null; `forerunner`
-is the frame's class by `decisions.forerunner_class`, or null where objects are not labelled."""
+"""One row a frame. The category of an object is one of `CATEGORIES`, or "other person" or "other vehicle",
+which stand for any of their kind. `drivable` is a 160x90 PNG of 0 direct, 1 alternative, 2 background, or
+null; `forerunner` is the frame's class by `decisions.forerunner_class`, or null where objects are not
+labelled."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +209,7 @@ def scene_row(found: Scene, encoded: bytes, target: str, seed: int, tally: Tally
         tally.answers[target, row.family, row.answer] += 1
     objects = None
     if found.objects is not None:
-        named = (thing for thing in found.objects if thing.category in CATEGORIES)
-        objects = [{name: getattr(thing, name) for name in OBJECT} for thing in named]
+        objects = [{name: getattr(thing, name) for name in OBJECT} for thing in found.objects]
     return {
         "image": {"bytes": encoded, "path": found.image_path.name if found.image_path else None},
         "image_id": found.image_id,

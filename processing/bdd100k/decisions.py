@@ -19,6 +19,7 @@ from .geometry import (
     area,
     is_beyond_next,
     location_tokens,
+    may_stand_in,
     middle,
     side_of,
     size,
@@ -224,6 +225,8 @@ def vehicle_near(where: str) -> Callable[[View], Decision]:
 
 # Lanes -----------------------------------------------------------------------------------------
 
+SLIVER = "too little of a lane is marked on that side"
+
 
 @functools.lru_cache(maxsize=12)
 def _lane(seen: View, which: str) -> Decision:
@@ -252,9 +255,15 @@ def _lane(seen: View, which: str) -> Decision:
         near = seen.near_vehicles(which)
         if near:
             return Undecidable("a near vehicle may hide the lane")
+        if seen.lanes.cells[which].any():
+            return Undecidable(SLIVER)
         return Fact(answers.NO_LANE, rule="no drivable lane on that side")
     if any(thing.box[3] >= FREE for thing in seen.stands[which]):
         return Undecidable("vehicle neither near nor far in the lane")
+    placed = {id(thing) for things in seen.stands.values() for thing in things}
+    loose = [t for t in seen.scene.of(*ROAD_USERS) if id(t) not in placed and t.box[3] >= FREE]
+    if any(may_stand_in(thing, which, seen.lanes) for thing in loose):
+        return Undecidable("somebody stands where the lane's region ends")
     return Fact(answers.CLEAR, (seen.lanes.box(which),), "lane", "nobody stands in the lane")
 
 
@@ -293,8 +302,10 @@ def lane_exists(which: str) -> Callable[[View], Decision]:
             )
         if seen.lanes.exists(which):
             return Fact("Yes.", (seen.lanes.box(which),), "lane", "drivable lane on that side")
-        if seen.scene.objects is None or seen.near_vehicles(which) or seen.lanes.cells[which].any():
+        if seen.scene.objects is None or seen.near_vehicles(which):
             return Undecidable("a near vehicle may hide the lane")
+        if seen.lanes.cells[which].any():
+            return Undecidable(SLIVER)
         return Fact("No.", rule="no drivable lane on that side")
 
     return decide
@@ -397,6 +408,8 @@ def turn(which: str, yes: str = "Yes", no: str = "No") -> Callable[[View], Decis
                 "ego lane not marked" if seen.scene.drivable is not None else "no drivable area labelled"
             )
         if not seen.lanes.exists(which):
+            if seen.lanes.cells[which].any():
+                return Undecidable(SLIVER)
             return Fact(f"{no}, {answers.NO_ROAD}.", rule="no drivable area on that side")
         return Fact(f"{yes}, {answers.CLEAR}.", (seen.lanes.box(which),), "lane", "way to that side free")
 
@@ -519,6 +532,8 @@ def describe(seen: View) -> Decision:
     article = "An" if scene.weather == "overcast" else "A"
     vehicles = [thing for thing in scene.of(*VEHICLES) if size(thing, scene) >= VISIBLE_SIZE]
     people = [thing for thing in scene.of(*PEOPLE) if size(thing, scene) >= VISIBLE_SIZE]
+    if bool(vehicles) != bool(scene.of(*VEHICLES)) or bool(people) != bool(scene.of(*PEOPLE)):
+        return Undecidable("only too small to see")
     traffic = "no" if not vehicles else "few" if len(vehicles) <= 3 else "many"
     crowd = "people" if people else "no people"
     light = _light(seen)

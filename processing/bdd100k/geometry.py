@@ -235,6 +235,19 @@ def is_beside(thing: SceneObject, which: str, lanes: Lanes) -> bool:
     return bool(outside and distance < 24 and free < 0.3)
 
 
+def may_stand_in(thing: SceneObject, which: str, lanes: Lanes) -> bool:
+    """Whether the middle of a thing's bottom edge lies where a lane as wide as the ego lane runs on, be a
+    region marked there or not.
+
+    A region may end before the thing that hides the rest of it. What `lane_of` places nowhere then stands in
+    the lane or just behind its end.
+    """
+    row = min(int(thing.box[3] * GRID_HEIGHT), GRID_HEIGHT - 1)
+    left, right = float(lanes.left_edge[row]), float(lanes.right_edge[row])
+    shift = {"left": left - right, "mine": 0.0, "right": right - left}[which]
+    return left + shift < middle(thing.box) * GRID_WIDTH < right + shift
+
+
 def is_beyond_next(thing: SceneObject, which: str, lanes: Lanes, markings: Iterable[Lane]) -> bool:
     """Whether a labelled marking shows that a thing stands farther to a side than in the next lane.
 

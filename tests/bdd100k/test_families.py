@@ -169,6 +169,39 @@ def test_lanes():
     assert answer(mirrored, "lane_clear_left") == "Yes, it is clear."
 
 
+def test_a_thing_where_the_region_ends_is_not_nobody():
+    """The region is marked up to behind a car, or cut off below it: the car touches no cell of the lane."""
+    behind = SceneObject("car", (0.42, 0.5, 0.58, 0.72))
+    grid = road()
+    assert answer(scene(behind, drivable=grid), "lane_clear_mine").startswith("No")
+    grid[:74] = 2  # as if the region began nearer to the camera than the car's bottom edge
+    cut = scene(behind, drivable=grid)
+    assert view(cut).lanes.usual_pitch
+    assert answer(cut, "lane_clear_mine") is None
+    assert answer(cut, "lane_blocked_mine") is None
+    far = SceneObject("car", (0.47, 0.44, 0.53, 0.5))
+    assert answer(scene(far, drivable=grid), "lane_clear_mine").startswith("Yes")
+    left = SceneObject("car", (0.4, 0.48, 0.45, 0.56))
+    cut = scene(left, drivable=grid)
+    assert (answer(cut, "lane_clear_left"), answer(mirror_scene(cut), "change_lane_right")) == (None, None)
+
+
+def test_a_sliver_of_a_lane_is_neither_a_lane_nor_none():
+    grid = road(left=False)
+    grid[88, 10:40] = 1
+    for family in ("lane_exists_left", "lane_clear_left", "change_lane_left", "turn_left"):
+        assert answer(scene(drivable=grid), family) is None
+        assert answer(scene(drivable=road(left=False)), family).startswith("No")
+
+
+def test_a_description_does_not_deny_what_is_too_small_to_see():
+    where = {"weather": "clear", "timeofday": "daytime"}
+    speck = SceneObject("car", (0.5, 0.5, 0.503, 0.503))
+    assert "no vehicles" in answer(scene(**where), "describe")
+    assert answer(scene(speck, **where), "describe") is None
+    assert "few vehicles" in answer(scene(speck, CAR_AHEAD, **where), "describe")
+
+
 def test_what_stands_beyond_the_next_lane_s_marking_does_not_decide_about_it():
     far_left = SceneObject("car", (0.19, 0.5, 0.25, 0.66))
     drivable, columns = road(), 80 - (np.arange(160) + 0.5)

@@ -33,6 +33,17 @@ def test_each_row_asks_about_its_own_picture(tiny_config, beams):
     )
 
 
+def test_candidates_of_one_row_are_all_scored_on_its_own_picture(tiny_config):
+    torch.manual_seed(0)
+    model = TrafficVLMForConditionalGeneration(tiny_config(cross_attention_gate_init=2.0)).eval()
+    pixels = 3 * torch.randn(2, 3, *model.config.vision_config.image_size)
+    row = {"input_ids": torch.randint(5, 30, (1, 6)), "image_index": torch.zeros(1, dtype=torch.long)}
+    candidates = [[7, 1], [9, 1]]  # as many as there are pictures
+    both = model.score_answers({**row, "pixel_values": pixels}, candidates)
+    first = model.score_answers({**row, "pixel_values": pixels[:1]}, candidates)
+    torch.testing.assert_close(both, first, rtol=1e-4, atol=1e-5)
+
+
 def test_an_index_that_names_images_stays():
     index = torch.tensor([0, 1, 1, 0])
     assert undo_joining(index, 4, 2) is index

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from traffic_vlm.training.augmentation import photometric
-from traffic_vlm.training.collator import IGNORED
+from traffic_vlm.training.collator import IGNORED, PATCH_LABELS, patch_targets
 from traffic_vlm.training.trainer import Trainer
 from traffic_vlm.training.weather import CHANGES
 
@@ -76,3 +76,16 @@ def test_nothing_is_painted_over_labels_evidence_or_the_unknown(make_recipe):
     taboo = torch.stack(list(patches.values())).any(0)
     assert painted[taboo].sum() == 0
     assert painted[~taboo].sum() > 0
+
+
+def test_a_thing_of_unknown_kind_makes_its_group_unknown_and_nothing_absent():
+    box = [0.0, 0.0, 0.5, 0.5]
+    thing = {"category": "other person", "box": box, "light": None}
+    walker = {"category": "pedestrian", "box": [0.0, 0.0, 0.25, 0.25], "light": None}
+    for things in ([thing, walker], [walker, thing]):
+        row = {"objects": things, "drivable": None}
+        targets = patch_targets(row, (4, 4), flipped=False).reshape(4, 4, -1)
+        pedestrian, rider, car = (PATCH_LABELS.index(name) for name in ("pedestrian", "rider", "car"))
+        assert targets[0, 0, pedestrian] == 1
+        assert targets[1, 1, pedestrian] == targets[0, 0, rider] == IGNORED
+        assert targets[3, 3, pedestrian] == targets[0, 0, car] == 0
