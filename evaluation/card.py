@@ -163,6 +163,7 @@ def render_card(template: str, report: Mapping[str, Any], record: Mapping[str, A
         "steps": sum(run["step"] for run in runs),
         "number_of_stages": len(runs),
         "stages": stage_table(runs),
+        "averaged": averaged(record),
         "seed": record["seed"],
         "revision": record["git_revision"] or "unknown",
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
@@ -236,6 +237,20 @@ def trained_on(record: Mapping[str, Any]) -> str:
     """How many frames training saw, as a sentence; empty where the record does not say."""
     frames = record.get("training_frames")
     return f"It was trained on {frames:,} distinct frames. " if frames else ""
+
+
+def averaged(record: Mapping[str, Any]) -> str:
+    """Which weights are shipped, where they lie between two stages; empty where they are the last stage's."""
+    found = record.get("averaged")
+    if not found:
+        return ""
+    share, means = found["share"], found.get("summary", {})
+    scores = ", ".join(f"{name.replace('_', ' ')} {percent(means[name])}" for name in MEANS if name in means)
+    return (
+        f"\nThe weights shipped are {share:g} times the last stage's plus {1 - share:g} times those that it "
+        "began with (`scripts/average.py`; Wortsman et al. 2022, arXiv 2109.01903), a share that was chosen "
+        "on the tuning slice" + (f"; there they have {scores}.\n" if scores else ".\n")
+    )
 
 
 def stages_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

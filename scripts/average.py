@@ -1,0 +1,71 @@
+"""Average the weights that a run began with and those it ended with.
+
+Examples:
+  python scripts/average.py --before runs/sixth_light/last --after runs/seventh_light/last --share 0.75 --output runs/averaged
+  python scripts/average.py --before A --after B --share 0.5 --output C --packed data/bdd100k_questions/packed-384x224-v3
+
+With --packed (what training packed) the split `tune` is asked, as at the end of a run, to choose the share by.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from traffic_vlm.processing.extras import needs
+from traffic_vlm.processing.loading import check_checkpoint, first_line
+
+
+def main() -> int:
+    """Parses the command line and writes the checkpoint; 2 for anything that the user can mend."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--before", type=Path, required=True, help="checkpoint that the run began with")
+    parser.add_argument("--after", type=Path, required=True, help="checkpoint that it ended with")
+    parser.add_argument("--share", type=float, default=0.5, help="weight of the latter, 0 to 1 (default 0.5)")
+    parser.add_argument("--output", type=Path, required=True, help="new folder")
+    parser.add_argument("--packed", type=Path, help="packed folder whose split `tune` is asked")
+    arguments = parser.parse_args()
+    try:
+        for folder in (arguments.before, arguments.after):
+            check_checkpoint(str(folder))
+    except FileNotFoundError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    with needs("train"):
+        from safetensors import SafetensorError
+        from traffic_vlm.training.interpolation import interpolate, note
+    try:
+        interpolate(arguments.before, arguments.after, arguments.share, arguments.output)
+        if arguments.packed:
+            means = ask_tune(arguments.output, arguments.packed)
+            note(arguments.output, {"summary": means})
+            print(", ".join(f"{name} {value:.3f}" for name, value in means.items()))
+    except (ValueError, OSError, SafetensorError) as error:
+        print(f"error: {first_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def ask_tune(checkpoint: Path, packed: Path) -> dict[str, float]:
+    """The means over families on the split `tune`; the whole table goes into the checkpoint's `training/`."""
+    import torch
+    from traffic_vlm.evaluation.metrics import format_table
+    from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
+    from traffic_vlm.processing.tokenization_traffic_vlm import TrafficVLMTokenizer
+    from traffic_vlm.training.packing import open_packed
+    from traffic_vlm.training.validation import validate
+
+    model = TrafficVLMForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    split = open_packed(packed, "tune")
+    tokenizer = TrafficVLMTokenizer.from_pretrained(checkpoint)
+    table, means = validate(model, tokenizer, split, list(range(len(split))), show_progress=True)
+    (checkpoint / "training").mkdir(exist_ok=True)
+    (checkpoint / "training" / "table.md").write_text(format_table(table) + "\n", encoding="utf-8")
+    return means
+
+
+if __name__ == "__main__":
+    sys.exit(main())
