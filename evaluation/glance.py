@@ -117,10 +117,12 @@ def comparison_table(before: Mapping[str, Any], after: Mapping[str, Any]) -> str
     lines = ["| what | before [95% interval] | after [95% interval] | changed |", "|---|---|---|---|"]
     for number in glance(after):
         old = earlier.get(number.name)
-        known = old is not None and old.value is not None and number.value is not None
+        changed = ""
+        if old is not None and old.value is not None and number.value is not None:
+            changed = number.changed_from(old)
         lines.append(
             f"| {number.name} | {old.measured() if old else 'not measured'} | {number.measured()} | "
-            f"{number.changed_from(old) if known else ''} |"
+            f"{changed} |"
         )
     return "\n".join(lines)
 
