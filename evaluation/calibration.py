@@ -291,6 +291,9 @@ def scorable(table: pd.DataFrame) -> pd.DataFrame:
 def write(found: Mapping[str, Any] | None, checkpoint: Path) -> str:
     """Write temperature and threshold of a report into a checkpoint's `config.json`, where answers read them.
 
+    Where no safety question was asked there is no threshold: the temperature is written alone, and an earlier
+    threshold, which other weights may have had, goes.
+
     Args:
         found: the report's `calibration`.
         checkpoint: folder of the model.
@@ -299,9 +302,7 @@ def write(found: Mapping[str, Any] | None, checkpoint: Path) -> str:
         What was written, in a sentence.
 
     Raises:
-        PredictionError: if they were not fitted on the tuning split, or no threshold reaches the risk. Where
-            no safety question was asked there is no threshold to find: an earlier one goes, and the
-            temperature is written alone.
+        PredictionError: if they were not fitted on the tuning split, or no threshold reaches the risk.
     """
     fitted = (found or {}).get("temperature_fitted_on")
     chosen = (found or {}).get("abstention")

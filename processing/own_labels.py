@@ -23,7 +23,7 @@ from .bdd100k.build import BuildOptions, finish
 from .bdd100k.dataset import FEATURES, Tally, read_picture, scene_row
 from .bdd100k.families import FAMILIES
 from .bdd100k.labels import ALIASES, BadLabels, Problems, repair_box
-from .bdd100k.scene import CATEGORIES, PEOPLE, ROAD_USERS, VEHICLES, Scene, SceneObject
+from .bdd100k.scene import CATEGORIES, ROAD_USERS, UNNAMED, VEHICLES, Scene, SceneObject
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 HELD_BACK = 0.1
@@ -96,7 +96,7 @@ def labelled_categories(categories: Iterable[str], absent: Iterable[str] = ()) -
         absent: Categories that never occur in these frames, so that nobody had to mark them.
     """
     found = {*categories, *absent}
-    for unnamed, members in (("other person", PEOPLE), ("other vehicle", VEHICLES)):
+    for unnamed, members in UNNAMED.items():
         found |= set(members) if unnamed in found else set()
     return frozenset(found & set(CATEGORIES))
 

@@ -1,11 +1,12 @@
 """Average the weights that a run began with and those it ended with.
 
 Examples:
-  python scripts/average.py --before runs/sixth_light/last --after runs/seventh_light/last --share 0.75 --output runs/averaged
-  python scripts/average.py --before A --after B --share 0.5 --output C --packed data/bdd100k_questions/packed-384x224-v3
+  python scripts/average.py --before runs/first/last --after runs/second/last --output runs/averaged
+  python scripts/average.py --before A --after B --share 0.75 --output C --packed data/packed-384x224-v3
 
-With --packed (what training packed) the split `tune` is asked, as at the end of a run, to choose the share by.
-"""  # noqa: E501
+With --packed (what training packed) the split `tune` is asked, as at the end of a run, to choose the share
+by.
+"""
 
 from __future__ import annotations
 
@@ -36,35 +37,16 @@ def main() -> int:
         return 2
     with needs("train"):
         from safetensors import SafetensorError
-        from traffic_vlm.training.interpolation import interpolate, note
+        from traffic_vlm.training.interpolation import ask_tune, interpolate
     try:
         interpolate(arguments.before, arguments.after, arguments.share, arguments.output)
         if arguments.packed:
             means = ask_tune(arguments.output, arguments.packed)
-            note(arguments.output, {"summary": means})
             print(", ".join(f"{name} {value:.3f}" for name, value in means.items()))
     except (ValueError, OSError, SafetensorError) as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
         return 2
     return 0
-
-
-def ask_tune(checkpoint: Path, packed: Path) -> dict[str, float]:
-    """The means over families on the split `tune`; the whole table goes into the checkpoint's `training/`."""
-    import torch
-    from traffic_vlm.evaluation.metrics import format_table
-    from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
-    from traffic_vlm.processing.tokenization_traffic_vlm import TrafficVLMTokenizer
-    from traffic_vlm.training.packing import open_packed
-    from traffic_vlm.training.validation import validate
-
-    model = TrafficVLMForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
-    split = open_packed(packed, "tune")
-    tokenizer = TrafficVLMTokenizer.from_pretrained(checkpoint)
-    table, means = validate(model, tokenizer, split, list(range(len(split))), show_progress=True)
-    (checkpoint / "training").mkdir(exist_ok=True)
-    (checkpoint / "training" / "table.md").write_text(format_table(table) + "\n", encoding="utf-8")
-    return means
 
 
 if __name__ == "__main__":

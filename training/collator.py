@@ -11,7 +11,7 @@ import torch
 from traffic_vlm.processing.bdd100k.families import FAMILIES
 from traffic_vlm.processing.bdd100k.mirror import mirror_box, mirror_text
 from traffic_vlm.processing.bdd100k.phrasings import SLIPS, Phraser
-from traffic_vlm.processing.bdd100k.scene import CATEGORIES, PEOPLE, VEHICLES
+from traffic_vlm.processing.bdd100k.scene import CATEGORIES, UNNAMED
 from transformers import PreTrainedTokenizerBase
 
 from .packing import PackedSplit, drivable_grid
@@ -21,8 +21,6 @@ from .weather import asks_about_weather
 PATCH_LABELS = (*CATEGORIES, "red light", "green light", "direct lane", "alternative lane")
 """What the patch head says of each patch, in order."""
 IGNORED = -100
-UNNAMED = {"other person": PEOPLE, "other vehicle": VEHICLES}
-"""What a thing of unknown kind may be."""
 
 
 @dataclass

@@ -8,6 +8,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from traffic_vlm.evaluation.metrics import format_table
+from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
+from traffic_vlm.processing.tokenization_traffic_vlm import TrafficVLMTokenizer
+
+from .packing import open_packed
+from .validation import validate
 
 WEIGHTS = "model.safetensors"
 
@@ -20,7 +26,8 @@ def interpolate(before: Path, after: Path, share: float, output: Path) -> None:
 
     Args:
         before: Checkpoint that the run began with.
-        after: Checkpoint that it ended with; everything but the weights is copied from here.
+        after: Checkpoint that it ended with; everything but the weights is copied from here. A calibration in
+            its configuration was fitted to its own weights: fit it anew.
         share: 0 gives the weights of `before`, 1 those of `after`.
         output: New folder. Its `training/record.json` gets the entry `averaged`.
 
@@ -42,10 +49,37 @@ def interpolate(before: Path, after: Path, share: float, output: Path) -> None:
         for name, weight in last.items()
     }
     save_file(between, output / WEIGHTS, metadata={"format": "pt"})
-    note(output, {"share": share})
+    card = output / "README.md"
+    if card.is_file():
+        told = f"These weights lie between two stages, {share:g} of the way; scores above are the latter's.\n"
+        card.write_text(f"{card.read_text(encoding='utf-8')}\n{told}", encoding="utf-8")
+    _note(output, {"share": share})
 
 
-def note(checkpoint: Path, facts: dict[str, object]) -> None:
+def ask_tune(checkpoint: Path, packed: Path) -> dict[str, float]:
+    """Asks the split `tune`, as a run does at its end, and keeps table and means in `training/`.
+
+    Args:
+        checkpoint: What `interpolate` wrote.
+        packed: Packed folder that holds the split at the checkpoint's image size.
+
+    Returns:
+        The means over families, see `validation.validate`.
+
+    Raises:
+        DataError: If the split is not there.
+    """
+    split = open_packed(packed, "tune")
+    model = TrafficVLMForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    tokenizer = TrafficVLMTokenizer.from_pretrained(checkpoint)
+    table, means = validate(model, tokenizer, split, list(range(len(split))), show_progress=True)
+    (checkpoint / "training").mkdir(exist_ok=True)
+    (checkpoint / "training" / "table.md").write_text(format_table(table) + "\n", encoding="utf-8")
+    _note(checkpoint, {"summary": means})
+    return means
+
+
+def _note(checkpoint: Path, facts: dict[str, object]) -> None:
     """Adds facts to the entry `averaged` of a checkpoint's training record, where it has one."""
     path = checkpoint / "training" / "record.json"
     if path.is_file():

@@ -38,7 +38,7 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim >= 2 and "embed" not in name and "position" not in name and "lm_head" not in name
 
 
-def orthogonal(name: str, parameter: nn.Parameter) -> bool:
+def moved_by_muon(name: str, parameter: nn.Parameter) -> bool:
     """Whether Muon moves a parameter: a matrix between hidden states, not what writes the answers or says
     what a patch shows."""
     return parameter.ndim == 2 and decays(name, parameter) and "patch_head" not in name
@@ -63,7 +63,7 @@ def build_optimizer(model: Parameters, recipe: OptimSection) -> torch.optim.Opti
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             kind = "" if decays(name, parameter) else ", no decay"
-            if recipe.optimizer == "muon" and orthogonal(name, parameter):
+            if recipe.optimizer == "muon" and moved_by_muon(name, parameter):
                 kind = ", muon"
             groups.setdefault((component_of(name), kind), []).append(parameter)
     described = [

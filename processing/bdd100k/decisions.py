@@ -30,6 +30,7 @@ from .scene import (
     PEOPLE,
     ROAD_USERS,
     TIMES_OF_DAY,
+    UNNAMED,
     VEHICLES,
     WEATHERS,
     Box,
@@ -86,10 +87,10 @@ def _named(seen: View, category: str) -> list[SceneObject] | Undecidable:
     if seen.scene.objects is None:
         return UNANNOTATED
     things = seen.scene.of(category)
-    unnamed = "other person" if category in PEOPLE else "other vehicle" if category in VEHICLES else ""
-    return (
-        Undecidable("something of unknown kind is there") if not things and seen.scene.of(unnamed) else things
-    )
+    unnamed = [name for name, members in UNNAMED.items() if category in members]
+    if not things and seen.scene.of(*unnamed):
+        return Undecidable("something of unknown kind is there")
+    return things
 
 
 def _presence(seen: View, category: str, yes: str, no: str) -> Decision:

@@ -25,6 +25,8 @@ PEOPLE = ("pedestrian", "rider", "other person")
 VEHICLES = ("car", "truck", "bus", "train", "motorcycle", "bicycle", "other vehicle")
 """The last of each could not be named by the annotators: in the way all the same, but of unknown kind."""
 ROAD_USERS = PEOPLE + VEHICLES
+UNNAMED = {"other person": PEOPLE, "other vehicle": VEHICLES}
+"""Things of unknown kind, and what each may be."""
 WEATHERS = ("clear", "partly cloudy", "overcast", "rainy", "snowy", "foggy")
 TIMES_OF_DAY = ("daytime", "dawn/dusk", "night")
 PLACES = ("city street", "highway", "residential", "parking lot", "tunnel", "gas stations")

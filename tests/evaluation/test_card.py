@@ -1,7 +1,15 @@
 """The card's sentences and tables follow the report and the record, whatever these hold."""
 
 import pytest
-from traffic_vlm.evaluation.card import failures, results, stage_files, stage_table, stages_of, trained_on
+from traffic_vlm.evaluation.card import (
+    averaged,
+    failures,
+    results,
+    stage_files,
+    stage_table,
+    stages_of,
+    trained_on,
+)
 from traffic_vlm.evaluation.glance import LEAST_POSITIVES, glance, glance_table, headline, to_beat
 
 
@@ -136,6 +144,13 @@ def test_results_name_their_column_and_doubt_their_verdicts(report):
 
 def run(step, **more):
     return {"step": step, "training_seconds": 60.0 * step, **more}
+
+
+def test_weights_between_two_stages_are_called_so():
+    assert averaged({}) == ""
+    told = averaged({"averaged": {"share": 0.75, "summary": {"accuracy": 0.784, "gain": 0.25}}})
+    assert "0.75 times the last stage's plus 0.25 times" in told
+    assert "there they have accuracy 78.4, gain 25.0." in told
 
 
 @pytest.mark.parametrize("stages", [1, 2, 6])

@@ -115,6 +115,16 @@ def test_answers_alone(processor):
     assert processor.batch_decode(out, skip_special_tokens=True) == whole
     assert processor.post_process_image_text_to_text(out[0], skip_prompt=True) == ["Yes."]
 
+    class Elsewhere(list):
+        """As a tensor on a GPU: `tolist` works, numpy does not."""
+
+        tolist = list.copy
+
+        def __array__(self, *_):
+            raise TypeError("can't convert cuda tensor to numpy")
+
+    assert processor.post_process_image_text_to_text(Elsewhere(out.tolist()), skip_prompt=True) == answers
+
 
 def chat(frame, text):
     return [{"role": "user", "content": [{"type": "image", "image": frame}, {"type": "text", "text": text}]}]

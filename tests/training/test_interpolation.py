@@ -19,6 +19,7 @@ def test_weights_lie_between_and_the_record_says_where(make_recipe, tmp_path):
         torch.testing.assert_close(weight.float(), expected, rtol=1e-2, atol=1e-6)  # kept in bfloat16
     record = json.loads((tmp_path / "between" / "training" / "record.json").read_text(encoding="utf-8"))
     assert record["averaged"] == {"share": 0.75}
+    assert "0.75 of the way" in (tmp_path / "between" / "README.md").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="is there already"):
         interpolate(first, second, 0.75, tmp_path / "between")
     with pytest.raises(ValueError, match="between 0 and 1"):

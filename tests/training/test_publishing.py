@@ -5,6 +5,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from traffic_vlm.training.publishing import folder_files
 from traffic_vlm.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,3 +55,10 @@ def test_every_best_checkpoint_is_uploaded_with_its_card(make_recipe, tmp_path, 
         f"{record['parameters'] / 1e6:.2f}M parameters after {record['step']} steps"
         in files["README.md"].decode()
     )
+
+
+def test_frames_packed_beside_a_data_set_stay_here(tmp_path):
+    for name in ("data/train-00000-of-00001.parquet", "README.md", "packed-384x224-v3/train/frames.npy"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert set(folder_files(tmp_path)) == {"data/train-00000-of-00001.parquet", "README.md"}

@@ -84,3 +84,9 @@ def test_missing_and_broken_files_are_named(tmp_path):
     broken.write_text("a: [1", encoding="utf-8")
     with pytest.raises(RecipeError, match=r"broken\.yaml: not readable as YAML"):
         load_recipe(broken)
+
+
+@pytest.mark.parametrize("wrong", ["optim.decay=0", "optim.warmup=1", "optim.optimizer=sgd"])
+def test_an_optimiser_that_cannot_run_is_refused(make_recipe, wrong):
+    with pytest.raises(RecipeError, match=wrong.partition("=")[0].replace(".", r"\.")):
+        make_recipe(wrong)

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES
 from traffic_vlm.processing.bdd100k.wordings import PRESENCE
+from traffic_vlm.training.checkpoints import StateError
 from traffic_vlm.training.collator import IGNORED, PATCH_LABELS, Collator, box_patches, patch_targets
 from traffic_vlm.training.moving import draw_window, moved_copy, scene_of
 from traffic_vlm.training.packing import DataError, open_packed, pack_split
@@ -96,6 +97,13 @@ def test_a_resumed_run_ends_with_the_same_bits(make_recipe, optimizer):
         assert torch.equal(weight, again.average.state_dict()["average"][name])
 
 
+def test_the_state_of_another_optimiser_is_refused(make_recipe):
+    Trainer(make_recipe("optim.epochs=0.25", "run.save_every=1", output="changed")).train()
+    again = Trainer(make_recipe("optim.epochs=0.25", "optim.optimizer=muon", output="changed"))
+    with pytest.raises(StateError, match="does not fit this recipe"):
+        again.train()
+
+
 def test_a_half_written_state_is_never_read(make_recipe):
     recipe = make_recipe("optim.epochs=0.5", output="half")
     Trainer(recipe).train()
@@ -161,6 +169,12 @@ def test_moved_copies_keep_boxes_on_their_things(questions):
         rng = np.random.default_rng(seed)
         window = draw_window(0.3, np.random.default_rng(seed))
         picture, moved = moved_copy(image, row, 0.3, rng)
+        less = {**row, "questions": [q for q in row["questions"] if not q["family"].startswith("presence")]}
+        families = {
+            q["family"] for q in moved_copy(image, less, 0.3, np.random.default_rng(seed))[1]["questions"]
+        }
+        assert families <= {q["family"] for q in less["questions"]}  # not asked of the frame, nor of its copy
+        assert any(q["family"].startswith("presence") for q in moved["questions"])
         assert abs(picture.width / image.width - (window[2] - window[0])) < 0.01
         original = {tuple(thing["box"]): thing for thing in row["objects"]}
         for thing in moved["objects"]:
