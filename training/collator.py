@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from traffic_vlm.processing.bdd100k.answers import NUMBERS
 from traffic_vlm.processing.bdd100k.families import FAMILIES
 from traffic_vlm.processing.bdd100k.mirror import mirror_box, mirror_text
 from traffic_vlm.processing.bdd100k.phrasings import SLIPS, Phraser
@@ -68,6 +69,7 @@ class Collator:
         placeholders: `<image>` tokens in front of every prompt, as many as patches for prefix fusion.
         rephrase: Probability that a question is asked in words drawn anew, so that the same frame is not
             always asked in the same words.
+        count_smoothing: Probability that a count is taught as one more or one less.
     """
 
     def __init__(
@@ -82,9 +84,10 @@ class Collator:
         seed: int,
         placeholders: int = 0,
         rephrase: float = 0.0,
+        count_smoothing: float = 0.0,
     ) -> None:
         self.split, self.weights, self.grid, self.seed = split, weights, grid, seed
-        self.max_row_tokens, self.rephrase = max_row_tokens, rephrase
+        self.max_row_tokens, self.rephrase, self.count_smoothing = max_row_tokens, rephrase, count_smoothing
         self.questions_per_image, self.mirror = questions_per_image, mirror
         self.pad, self.bos, self.eos = tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id
         self.tokenizer = tokenizer
@@ -123,10 +126,12 @@ class Collator:
             chosen, loss_weights = self._draw(index, rng, allow_long)
             keeps.append(any(asks_about_weather(row["questions"][q]["family"]) for q in chosen))
             for question, weight in zip(chosen, loss_weights, strict=True):
-                words = self._words(row["questions"][question], rng, allow_long)
-                sequences.append(self._sequence(words, row["questions"][question]["answer"], flipped))
+                asked = row["questions"][question]
+                words = self._words(asked, rng, allow_long)
+                answer = smoothed_count(asked, self.count_smoothing, rng)
+                sequences.append(self._sequence(words, answer, flipped))
                 weights.append(weight)
-                evidence.append(evidence_patches(row["questions"][question]["evidence"], self.grid, flipped))
+                evidence.append(evidence_patches(asked["evidence"], self.grid, flipped))
         input_ids, labels, positions = self._pad(sequences)
         return Batch(
             pixel_values=torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2),
@@ -171,6 +176,26 @@ class Collator:
             labels[row, len(prompt) : end] = torch.tensor(answer)
         positions = torch.tensor([len(prompt) - 1 for prompt, _ in sequences])
         return input_ids, labels, positions
+
+
+def smoothed_count(question: dict[str, Any], probability: float, rng: np.random.Generator) -> str:
+    """The answer that a row teaches: its own or, for counts from one to five, now and then a neighbour's.
+
+    Over many draws that is a soft label of ordered classes (Diaz & Marathe 2019, Soft Labels for Ordinal
+    Regression): to be wrong by one is better than to be wrong by four, which single classes do not say.
+    *None* stays, since something and nothing are not neighbours.
+
+    Args:
+        question: The row's question.
+        probability: How often a count is taught as one more or one less.
+        rng: Source of randomness; nothing is drawn for other families or probability 0.
+    """
+    answer = question["answer"]
+    if not probability or not question["family"].startswith("count_") or answer not in NUMBERS[1:6]:
+        return answer
+    number = NUMBERS.index(answer)
+    step = (-1, 1)[rng.integers(2)] if rng.random() < probability else 0
+    return NUMBERS[max(number + step, 1)]
 
 
 def box_patches(box: tuple[float, float, float, float], grid: tuple[int, int]) -> tuple[slice, slice]:

@@ -58,6 +58,8 @@ class DataSection:
         mirror: Probability that a frame is mirrored, its words with it.
         rephrase: Probability that a question is asked in words drawn anew from its family's training
             phrasings, so that a frame is not always asked in the same words.
+        count_smoothing: Probability that a count from one to five is taught as one more or one less: a soft
+            label, since a count that is wrong by one is nearly right.
         photometric: Strength of the light, colour, blur and noise changes; 0 switches them off, 1 is the
             usual.
         changes: Share of the frames by kind of change: `jpeg`, and `rain`, `fog`, `dusk`, which leave frames
@@ -85,6 +87,7 @@ class DataSection:
     max_zoom: float = 0.15
     mirror: float = 0.5
     rephrase: float = 0.0
+    count_smoothing: float = 0.0
     photometric: float = 1.0
     changes: dict[str, float] = field(default_factory=dict)
     erase: float = 0.0

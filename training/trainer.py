@@ -270,6 +270,7 @@ class Trainer:
             self.recipe.run.seed,
             math.prod(self.patches) if self.network.config.uses_prefix else 0,
             data.rephrase,
+            data.count_smoothing,
         )
         world = self.accelerator.num_processes
         micro = optim.micro_batch_size or math.ceil(optim.batch_size / world)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,14 @@ from safetensors.torch import load_file
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES
 from traffic_vlm.processing.bdd100k.wordings import PRESENCE
 from traffic_vlm.training.checkpoints import StateError
-from traffic_vlm.training.collator import IGNORED, PATCH_LABELS, Collator, box_patches, patch_targets
+from traffic_vlm.training.collator import (
+    IGNORED,
+    PATCH_LABELS,
+    Collator,
+    box_patches,
+    patch_targets,
+    smoothed_count,
+)
 from traffic_vlm.training.moving import draw_window, moved_copy, scene_of
 from traffic_vlm.training.packing import DataError, open_packed, pack_split
 from traffic_vlm.training.recipe import RecipeError, load_recipe
@@ -242,6 +250,26 @@ def test_rephrased_questions_keep_their_meaning_and_never_use_held_out_words(mak
     }
     assert not {text.rstrip("?.") for text in drawn} & held_out
     assert sum("bus" in text for text in drawn) > 0.8 * len(drawn)  # the rest have a typing slip in that word
+
+
+def test_a_smoothed_count_is_at_most_one_off_and_never_nothing():
+    def taught(answer, family="count_car", probability=0.5):
+        question = {"family": family, "answer": answer}
+        return Counter(smoothed_count(question, probability, np.random.default_rng(i)) for i in range(600))
+
+    three = taught("Three.")
+    assert set(three) == {"Two.", "Three.", "Four."}
+    assert abs(three["Three."] - 300) < 60
+    assert set(taught("One.")) == {"One.", "Two."}
+    assert set(taught("Five.")) == {"Four.", "Five.", "More than five."}
+    for kept in (taught("None."), taught("More than five."), taught("One.", family="detect_car")):
+        assert len(kept) == 1
+    assert set(taught("Three.", probability=0.0)) == {"Three."}
+
+
+def test_the_recipe_smooths_the_counts(make_recipe):
+    collator = Trainer(make_recipe("data.count_smoothing=0.25", output="counts"))._loader(0).dataset.collator
+    assert collator.count_smoothing == 0.25
 
 
 def test_packing_writes_all_or_nothing(questions, tmp_path):
