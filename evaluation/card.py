@@ -244,12 +244,12 @@ def averaged(record: Mapping[str, Any]) -> str:
     found = record.get("averaged")
     if not found:
         return ""
-    share, means = found["share"], found.get("summary", {})
-    scores = ", ".join(f"{name.replace('_', ' ')} {percent(means[name])}" for name in MEANS if name in means)
+    share = found["share"]
+    others = [f"{one['share']:g}" for one in found.get("tried", []) if one["share"] != share]
     return (
         f"\nThe weights shipped are {share:g} times the last stage's plus {1 - share:g} times those that it "
         "began with (`scripts/average.py`; Wortsman et al. 2022, arXiv 2109.01903), a share that was chosen "
-        "on the tuning slice" + (f"; there they have {scores}.\n" if scores else ".\n")
+        "on the tuning slice" + (f", among it and {', '.join(others)}.\n" if others else ".\n")
     )
 
 
@@ -266,8 +266,16 @@ def stage_files(stages: int) -> list[str]:
     return [*(f"-{ordinal}" for ordinal in ORDINALS[: stages - 1]), ""]
 
 
+def means_of(run: Mapping[str, Any]) -> list[str]:
+    """A run's means on the tuning slice as cells."""
+    return [percent(run.get("summary", {}).get(name)) for name in MEANS]
+
+
 def stage_table(runs: list[Mapping[str, Any]]) -> str:
-    """Length, device and the means over all families on the tuning slice, a row a stage, as Markdown."""
+    """Length, device and the means over all families on the tuning slice, a row a stage, as Markdown.
+
+    Where a stage was followed by an averaging, the averaged weights have a row of their own.
+    """
     lines = [
         "| stage | recipe | steps | minutes | device | accuracy | balanced accuracy | macro-F1 "
         "| gain over shuffled, points |",
@@ -276,8 +284,13 @@ def stage_table(runs: list[Mapping[str, Any]]) -> str:
     files = stage_files(len(runs))
     for number, (run, file) in enumerate(zip(reversed(runs), files, strict=True), start=1):
         cells = [str(number), f"`recipe{file}.yaml`", str(run["step"]), f"{run['training_seconds'] / 60:.0f}"]
-        cells += [run.get("device", "-"), *(percent(run.get("summary", {}).get(name)) for name in MEANS)]
+        cells += [run.get("device", "-"), *means_of(run)]
         lines.append("| " + " | ".join(cells) + " |")
+        if between := run.get("averaged"):
+            mixed = (
+                f"{between['share']:g} of stage {number} and {1 - between['share']:g} of what it began with"
+            )
+            lines.append("| " + " | ".join(["", mixed, "", "", "", *means_of(between)]) + " |")
     return "\n".join(lines)
 
 

@@ -2,10 +2,11 @@
 
 Examples:
   python scripts/average.py --before runs/first/last --after runs/second/last --output runs/averaged
-  python scripts/average.py --before A --after B --share 0.75 --output C --packed data/packed-384x224-v3
+  python scripts/average.py --before A --after B --share 0.5 0.75 1 --output C --packed data/packed-384x224-v6
+  torchrun --nproc_per_node 2 scripts/average.py ...    each process asks a part of the frames
 
-With --packed (what training packed) the split `tune` is asked, as at the end of a run, to choose the share
-by.
+With --packed (what training packed) the split `tune` is asked, as at the end of a run; of several shares the
+one with the best balanced accuracy there is written, and the means of all are in its record.
 """
 
 from __future__ import annotations
@@ -25,10 +26,15 @@ def main() -> int:
     )
     parser.add_argument("--before", type=Path, required=True, help="checkpoint that the run began with")
     parser.add_argument("--after", type=Path, required=True, help="checkpoint that it ended with")
-    parser.add_argument("--share", type=float, default=0.5, help="weight of the latter, 0 to 1 (default 0.5)")
+    parser.add_argument(
+        "--share", type=float, nargs="+", default=[0.5], help="weight of the latter, 0 to 1 (default 0.5)"
+    )
     parser.add_argument("--output", type=Path, required=True, help="new folder")
     parser.add_argument("--packed", type=Path, help="packed folder whose split `tune` is asked")
     arguments = parser.parse_args()
+    if len(arguments.share) > 1 and not arguments.packed:
+        print("error: to choose among several shares, name what to ask: --packed FOLDER.", file=sys.stderr)
+        return 2
     try:
         for folder in (arguments.before, arguments.after):
             check_checkpoint(str(folder))
@@ -36,13 +42,27 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     with needs("train"):
+        from accelerate import PartialState
         from safetensors import SafetensorError
-        from traffic_vlm.training.interpolation import ask_tune, interpolate
+        from traffic_vlm.training.interpolation import (
+            choose_share,
+            interpolate,
+            keep_answers,
+            refuse_existing,
+        )
     try:
-        interpolate(arguments.before, arguments.after, arguments.share, arguments.output)
+        refuse_existing(arguments.output)
+        tried = []
         if arguments.packed:
-            means = ask_tune(arguments.output, arguments.packed)
-            print(", ".join(f"{name} {value:.3f}" for name, value in means.items()))
+            tried = choose_share(arguments.before, arguments.after, arguments.share, arguments.packed)
+        if PartialState().is_main_process:
+            share = tried[0].share if tried else arguments.share[0]
+            interpolate(arguments.before, arguments.after, share, arguments.output)
+            if tried:
+                keep_answers(arguments.output, tried)
+            for one in tried:
+                means = ", ".join(f"{name} {value:.3f}" for name, value in one.means.items())
+                print(f"share {one.share:g}: {means}")
     except (ValueError, OSError, SafetensorError) as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
         return 2

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from traffic_vlm.evaluation.metrics import format_table
 from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
@@ -16,6 +19,21 @@ from .packing import open_packed
 from .validation import validate
 
 WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What the split `tune` says of one share.
+
+    Attributes:
+        share: See `interpolate`.
+        means: Means over families, see `validation.validate`.
+        table: Table by family, as Markdown.
+    """
+
+    share: float
+    means: dict[str, float]
+    table: str
 
 
 def interpolate(before: Path, after: Path, share: float, output: Path) -> None:
@@ -35,19 +53,9 @@ def interpolate(before: Path, after: Path, share: float, output: Path) -> None:
         ValueError: If the share is not between 0 and 1, the networks differ, or the folder is there already.
         OSError: If a file cannot be read or written.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"the share is {share}: it must lie between 0 and 1.")
-    if output.exists():
-        raise ValueError(f"{output}: is there already. Delete it or name another folder.")
-    first, last = load_file(before / WEIGHTS), load_file(after / WEIGHTS)
-    shapes = ({name: weight.shape for name, weight in weights.items()} for weights in (first, last))
-    if next(shapes) != next(shapes):
-        raise ValueError(f"{before}: holds another network than {after}.")
+    refuse_existing(output)
+    between = weights_between(before, after, share)
     shutil.copytree(after, output)
-    between = {
-        name: torch.lerp(first[name].float(), weight.float(), share).to(weight.dtype)
-        for name, weight in last.items()
-    }
     save_file(between, output / WEIGHTS, metadata={"format": "pt"})
     card = output / "README.md"
     if card.is_file():
@@ -56,27 +64,69 @@ def interpolate(before: Path, after: Path, share: float, output: Path) -> None:
     _note(output, {"share": share})
 
 
-def ask_tune(checkpoint: Path, packed: Path) -> dict[str, float]:
-    """Asks the split `tune`, as a run does at its end, and keeps table and means in `training/`.
+def refuse_existing(output: Path) -> None:
+    """Raises ValueError when a folder to be written is there already."""
+    if output.exists():
+        raise ValueError(f"{output}: is there already. Delete it or name another folder.")
 
-    Args:
-        checkpoint: What `interpolate` wrote.
-        packed: Packed folder that holds the split at the checkpoint's image size.
 
-    Returns:
-        The means over families, see `validation.validate`.
+def weights_between(before: Path, after: Path, share: float) -> dict[str, torch.Tensor]:
+    """The weights that `interpolate` writes, in the precision of `after`.
 
     Raises:
+        ValueError: If the share is not between 0 and 1, or the networks differ.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share is {share}: it must lie between 0 and 1.")
+    first, last = load_file(before / WEIGHTS), load_file(after / WEIGHTS)
+    shapes = ({name: weight.shape for name, weight in weights.items()} for weights in (first, last))
+    if next(shapes) != next(shapes):
+        raise ValueError(f"{before}: holds another network than {after}.")
+    return {
+        name: torch.lerp(first[name].float(), weight.float(), share).to(weight.dtype)
+        for name, weight in last.items()
+    }
+
+
+def choose_share(before: Path, after: Path, shares: Sequence[float], packed: Path) -> list[Tried]:
+    """Asks the split `tune` of weights at every share, as a run does at its end.
+
+    With several processes each asks a part of the frames.
+
+    Args:
+        before: Checkpoint that the run began with.
+        after: Checkpoint that it ended with.
+        shares: Which shares; see `interpolate`.
+        packed: Packed folder that holds the split at the checkpoints' image size.
+
+    Returns:
+        What came of each, the best mean balanced accuracy over families (as a run keeps its best) first.
+
+    Raises:
+        ValueError: As `weights_between`.
         DataError: If the split is not there.
     """
     split = open_packed(packed, "tune")
-    model = TrafficVLMForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
-    tokenizer = TrafficVLMTokenizer.from_pretrained(checkpoint)
-    table, means = validate(model, tokenizer, split, list(range(len(split))), show_progress=True)
+    frames = list(range(len(split)))
+    model = TrafficVLMForConditionalGeneration.from_pretrained(after, dtype=torch.float32).eval()
+    tokenizer = TrafficVLMTokenizer.from_pretrained(after)
+    tried = []
+    for share in shares:
+        model.load_state_dict(
+            weights_between(before, after, share), strict=False
+        )  # tied weights are there once
+        show = PartialState().is_local_main_process
+        table, means = validate(model, tokenizer, split, frames, show_progress=show)
+        tried.append(Tried(share, means, format_table(table)))
+    return sorted(tried, key=lambda one: -one.means["balanced_accuracy"])
+
+
+def keep_answers(checkpoint: Path, tried: Sequence[Tried]) -> None:
+    """Puts the table of the first of `choose_share` and the means of all into `training/` of a checkpoint."""
     (checkpoint / "training").mkdir(exist_ok=True)
-    (checkpoint / "training" / "table.md").write_text(format_table(table) + "\n", encoding="utf-8")
-    _note(checkpoint, {"summary": means})
-    return means
+    (checkpoint / "training" / "table.md").write_text(tried[0].table + "\n", encoding="utf-8")
+    all_means = [{"share": one.share, **one.means} for one in tried]
+    _note(checkpoint, {"summary": tried[0].means, "tried": all_means})
 
 
 def _note(checkpoint: Path, facts: dict[str, object]) -> None:

@@ -148,9 +148,16 @@ def run(step, **more):
 
 def test_weights_between_two_stages_are_called_so():
     assert averaged({}) == ""
-    told = averaged({"averaged": {"share": 0.75, "summary": {"accuracy": 0.784, "gain": 0.25}}})
+    found = {"share": 0.75, "summary": {"accuracy": 0.784, "gain": 0.25}}
+    told = averaged({"averaged": found})
     assert "0.75 times the last stage's plus 0.25 times" in told
-    assert "there they have accuracy 78.4, gain 25.0." in told
+    assert told.endswith("chosen on the tuning slice.\n")
+    tried = [{"share": share} for share in (0.75, 0.5, 1.0)]
+    assert averaged({"averaged": found | {"tried": tried}}).endswith(", among it and 0.5, 1.\n")
+    record = run(2, started_from=run(1, averaged=found))
+    rows = stage_table(stages_of(record)).splitlines()[2:]
+    assert len(rows) == 3
+    assert rows[1] == "|  | 0.75 of stage 1 and 0.25 of what it began with |  |  |  | 78.4 | - | - | 25.0 |"
 
 
 @pytest.mark.parametrize("stages", [1, 2, 6])
