@@ -55,7 +55,9 @@ def weigh_map(probability: Any, frame: Image.Image, question: str, evidence_map:
         question: What was asked.
         evidence_map: `(grid_height, grid_width)`.
     """
-    small = frame.resize((320, 180))  # the model looks at no more, and blurring costs by the pixel
+    size = probability.processor.image_processor.size
+    # The model looks at no more, and blurring costs by the pixel.
+    small = frame.resize((size["width"], size["height"]))
     both = [evidence_map, random_maps(evidence_map.shape)]
     own, chance = (curves(probability, [small], [question], one[None]) for one in both)
     return Faithfulness(

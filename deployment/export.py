@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import transformers
+from traffic_vlm.processing.loading import load_checkpoint
 
 from .graphs import three_graphs
 
@@ -22,14 +23,17 @@ FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 
 
 def load(checkpoint: str | Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
-    """Load a checkpoint's model, in evaluation mode, and its processor (OSError if it is not one)."""
+    """Load a checkpoint's model, in evaluation mode, and its processor.
+
+    Raises:
+        OSError: If there is no checkpoint.
+        ValueError: If it cannot be loaded, or lacks weights.
+    """
     folder = Path(checkpoint)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder}: no checkpoint here (config.json is missing).")
-    model = transformers.AutoModelForImageTextToText.from_pretrained(
-        folder, trust_remote_code=True, dtype=dtype
-    )
-    return model.eval(), transformers.AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    model, processor = load_checkpoint(str(folder))
+    return model.to(dtype), processor
 
 
 def export(

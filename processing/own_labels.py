@@ -7,25 +7,27 @@ day, no lanes, no colour of a light. A category that nobody marked is unknown to
 
 import hashlib
 import json
+import math
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-from .bdd100k.build import BuildOptions, finish
-from .bdd100k.dataset import FEATURES, Tally, read_picture, scene_row
+from .bdd100k.build import BuildOptions, finish, write_rows
+from .bdd100k.dataset import Tally, read_picture, scene_row
 from .bdd100k.families import FAMILIES
 from .bdd100k.labels import ALIASES, BadLabels, Problems, repair_box
 from .bdd100k.scene import CATEGORIES, ROAD_USERS, UNNAMED, VEHICLES, Scene, SceneObject
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+UNREADABLE = "?"
+"""What a label is called whose class or numbers cannot be read."""
 HELD_BACK = 0.1
 """Share of the frames for each of `val` and `tune`."""
 
@@ -95,9 +97,12 @@ def labelled_categories(categories: Iterable[str], absent: Iterable[str] = ()) -
         categories: What the labels mark, in this project's words.
         absent: Categories that never occur in these frames, so that nobody had to mark them.
     """
-    found = {*categories, *absent}
+    marked = set(categories)
+    found = marked | set(absent)
     for unnamed, members in UNNAMED.items():
-        found |= set(members) if unnamed in found else set()
+        # Beside cars, "other vehicle" is what is left over, a trailer perhaps, and no buses were looked for.
+        if unnamed in marked and not marked & set(members) & set(CATEGORIES):
+            found |= set(members)
     return frozenset(found & set(CATEGORIES))
 
 
@@ -110,7 +115,7 @@ def read_coco(
     """Reads boxes in COCO's format: `images`, `annotations` with `bbox` (x, y, width, height), `categories`.
 
     A frame without annotations has nothing in it; a frame with a crowd box is left out, because nobody
-    counted what is inside.
+    counted what is inside, and so is one with a label that cannot be read.
 
     Args:
         annotations: The JSON file.
@@ -119,7 +124,8 @@ def read_coco(
         absent: See `labelled_categories`.
 
     Raises:
-        BadLabels: If the file cannot be read or is not COCO's format.
+        BadLabels: If the file cannot be read, is not COCO's format, or has annotations for none of its
+            images.
     """
     try:
         data = json.loads(annotations.read_text(encoding="utf-8-sig"))
@@ -135,11 +141,19 @@ def read_coco(
             f"{annotations}: not COCO's format, which is a JSON object with images, annotations and "
             f"categories ({type(error).__name__}: {error})"
         ) from None
+    if boxes and not boxes.keys() & frames.keys():
+        raise BadLabels(
+            f"{annotations}: no annotation belongs to one of its images, whose id is "
+            f"{next(iter(frames), None)!r} where annotations say {next(iter(boxes))!r}"
+        )
     called = category_names(names.values(), rename)
     found = OwnLabels(labelled=labelled_categories(called.values(), absent))
     for number, frame in frames.items():
         marked = boxes.get(number, [])
-        path = images / str(frame.get("file_name"))
+        if not isinstance(frame.get("file_name"), str):
+            found.problems.skipped("no file name", str(number))
+            continue
+        path = images / frame["file_name"]
         if any(entry.get("iscrowd") for entry in marked):
             found.problems.skipped("crowd box", path.name)
             continue
@@ -149,8 +163,10 @@ def read_coco(
         ):
             found.problems.skipped("no frame size", path.name)
             continue
-        labels = [(names.get(entry.get("category_id"), "?"), _corners(entry.get("bbox"))) for entry in marked]
-        _add(found, path, str(frame["file_name"]), labels, (float(width), float(height)), called)
+        labels = [
+            (names.get(entry.get("category_id"), UNREADABLE), _corners(entry.get("bbox"))) for entry in marked
+        ]
+        _add(found, path, frame["file_name"], labels, (float(width), float(height)), called)
     return found
 
 
@@ -165,7 +181,8 @@ def read_yolo(folder: Path, rename: Mapping[str, str] | None = None, absent: Ite
     """Reads YOLO's format: `images/NAME.jpg`, `labels/NAME.txt`, names in `data.yaml` or `classes.txt`.
 
     A line is `class x y width height`, or `class` and a polygon, in fractions of the frame. An empty file is
-    a frame with nothing in it; a frame without a file was not labelled and is left out.
+    a frame with nothing in it; a frame without a file was not labelled and is left out, and so is one with a
+    line that cannot be read.
 
     Args:
         folder: The folder with all that.
@@ -185,13 +202,13 @@ def read_yolo(folder: Path, rename: Mapping[str, str] | None = None, absent: Ite
         name = picture.relative_to(folder / "images")
         file = (folder / "labels" / name).with_suffix(".txt")
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
             with Image.open(picture) as image:
                 size = (float(image.width), float(image.height))
         except FileNotFoundError:
             found.problems.skipped("no label file", picture.name)
             continue
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, UnicodeDecodeError, Image.DecompressionBombError) as error:
             found.problems.skipped("unreadable picture or label file", picture.name, str(error)[:80])
             continue
         labels = [_yolo_line(line, names, size) for line in lines if line.strip()]
@@ -203,9 +220,9 @@ def _yolo_names(folder: Path) -> dict[int, str]:
     """Class number -> name."""
     listing, described = folder / "classes.txt", folder / "data.yaml"
     if listing.is_file():
-        return dict(enumerate(listing.read_text(encoding="utf-8").split("\n")))
+        return dict(enumerate(listing.read_text(encoding="utf-8-sig").split("\n")))
     try:
-        names = yaml.safe_load(described.read_text(encoding="utf-8"))["names"]
+        names = yaml.safe_load(described.read_text(encoding="utf-8-sig"))["names"]
         pairs = names.items() if isinstance(names, dict) else enumerate(names)
         return {int(number): str(name) for number, name in pairs}
     except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
@@ -220,8 +237,9 @@ def _yolo_line(
     """Name and corners in pixels of one line; no corners if it cannot be read."""
     try:
         number, *values = (float(word) for word in line.split())
-    except ValueError:
-        return "?", None
+        name = names.get(int(number), UNREADABLE)
+    except (ValueError, OverflowError):
+        return UNREADABLE, None
     width, height = size
     if len(values) == 4:
         x, y, w, h = values
@@ -229,9 +247,9 @@ def _yolo_line(
     elif len(values) >= 6 and len(values) % 2 == 0:
         xs, ys = values[0::2], values[1::2]
     else:
-        return names.get(int(number), "?"), None
+        return name, None
     corners = {"x1": min(xs) * width, "y1": min(ys) * height, "x2": max(xs) * width, "y2": max(ys) * height}
-    return names.get(int(number), "?"), corners
+    return name, corners
 
 
 def _add(
@@ -242,9 +260,12 @@ def _add(
     size: tuple[float, float],
     called: Mapping[str, str],
 ) -> None:
-    """Adds one frame's scene."""
+    """Adds one frame's scene, unless a label cannot be read: what it marks would be taken for absent."""
     things = []
     for label, corners in labels:
+        if label == UNREADABLE or (label in called and not _is_readable(corners)):
+            found.problems.skipped("unreadable label", path.name, f"{label} {corners}")
+            return
         if label not in called:
             found.unused[label] += 1
             continue
@@ -256,6 +277,13 @@ def _add(
     found.scenes.append(
         Scene(image_id, source="own", objects=tuple(things), image_path=path, width=width, height=height)
     )
+
+
+def _is_readable(corners: Mapping[str, float] | None) -> bool:
+    """Whether corners are four numbers that span something."""
+    if corners is None or not all(map(math.isfinite, corners.values())):
+        return False
+    return corners["x1"] != corners["x2"] and corners["y1"] != corners["y2"]
 
 
 def split_frames(names: Iterable[str]) -> dict[str, str]:
@@ -291,10 +319,9 @@ def build_own(labels: OwnLabels, output: Path, seed: int = 0) -> dict[str, Any]:
     shards: Counter[str] = Counter()
     for split in ("train", "tune", "val"):
         mine = [scene for scene in labels.scenes if splits[scene.image_id] == split]
-        rows = list(_rows(mine, split, labels, seed, tally))
-        if rows:
-            table = pa.Table.from_pylist(rows, FEATURES.arrow_schema)
-            pq.write_table(table, part / "data" / f"{split}-00000.parquet", compression="zstd")
+        rows = _rows(mine, split, labels, seed, tally)
+        if first := next(rows, None):
+            write_rows(part / "data" / f"{split}-00000.parquet", chain([first], rows))
             shards[split] = 1
     tally.add(Tally(problems=labels.problems.counts, rejected=labels.problems.rejected))
     if not tally.frames:
@@ -348,5 +375,6 @@ def own_row(
         else:
             tally.undecided[split, name, "a category it needs is not labelled"] += 1
     # Whoever reads the objects takes what is not there for absent, which is true only if all were marked.
-    objects = row["objects"] if labelled >= frozenset(CATEGORIES) else None
-    return {**row, "questions": kept, "objects": objects}
+    all_marked = labelled >= frozenset(CATEGORIES)
+    told = {name: row[name] if all_marked else None for name in ("objects", "forerunner")}
+    return {**row, "questions": kept, **told}

@@ -96,7 +96,8 @@ def check_arguments(arguments: argparse.Namespace) -> None:
         if not text.strip():
             raise ValueError("--text: the question is empty.")
     if arguments.overlay is not None:
-        if arguments.overlay.suffix.lower() not in Image.registered_extensions():
+        # Some kinds Pillow can only read.
+        if Image.registered_extensions().get(arguments.overlay.suffix.lower()) not in Image.SAVE:
             raise ValueError(
                 f"{arguments.overlay}: unknown kind of picture; use a name ending in .png or .jpg."
             )

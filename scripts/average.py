@@ -2,7 +2,7 @@
 
 Examples:
   python scripts/average.py --before runs/first/last --after runs/second/last --output runs/averaged
-  python scripts/average.py --before A --after B --share 0.5 0.75 1 --output C --packed data/packed-384x224-v6
+  python scripts/average.py --before A --after B --share 0.5 0.75 1 --output C --packed DATA/packed-384x224-v6
   torchrun --nproc_per_node 2 scripts/average.py ...    each process asks a part of the frames
 
 With --packed (what training packed) the split `tune` is asked, as at the end of a run; of several shares the
@@ -42,8 +42,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     with needs("train"):
-        from accelerate import PartialState
         from safetensors import SafetensorError
+        from traffic_vlm.evaluation.command import processes
         from traffic_vlm.training.interpolation import (
             choose_share,
             interpolate,
@@ -51,18 +51,19 @@ def main() -> int:
             refuse_existing,
         )
     try:
+        state = processes()
         refuse_existing(arguments.output)
         tried = []
         if arguments.packed:
             tried = choose_share(arguments.before, arguments.after, arguments.share, arguments.packed)
-        if PartialState().is_main_process:
+        if state.is_main_process:
+            for one in tried:
+                means = ", ".join(f"{name} {value:.3f}" for name, value in one.means.items())
+                print(f"share {one.share:g}: {means}")
             share = tried[0].share if tried else arguments.share[0]
             interpolate(arguments.before, arguments.after, share, arguments.output)
             if tried:
                 keep_answers(arguments.output, tried)
-            for one in tried:
-                means = ", ".join(f"{name} {value:.3f}" for name, value in one.means.items())
-                print(f"share {one.share:g}: {means}")
     except (ValueError, OSError, SafetensorError) as error:
         print(f"error: {first_line(error)}", file=sys.stderr)
         return 2

@@ -70,14 +70,19 @@ def refuse_existing(output: Path) -> None:
         raise ValueError(f"{output}: is there already. Delete it or name another folder.")
 
 
+def refuse_wrong(share: float) -> None:
+    """Raises ValueError for a share that is not between 0 and 1."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share is {share}: it must lie between 0 and 1.")
+
+
 def weights_between(before: Path, after: Path, share: float) -> dict[str, torch.Tensor]:
     """The weights that `interpolate` writes, in the precision of `after`.
 
     Raises:
         ValueError: If the share is not between 0 and 1, or the networks differ.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"the share is {share}: it must lie between 0 and 1.")
+    refuse_wrong(share)
     first, last = load_file(before / WEIGHTS), load_file(after / WEIGHTS)
     shapes = ({name: weight.shape for name, weight in weights.items()} for weights in (first, last))
     if next(shapes) != next(shapes):
@@ -106,6 +111,8 @@ def choose_share(before: Path, after: Path, shares: Sequence[float], packed: Pat
         ValueError: As `weights_between`.
         DataError: If the split is not there.
     """
+    for share in shares:
+        refuse_wrong(share)
     split = open_packed(packed, "tune")
     frames = list(range(len(split)))
     model = TrafficVLMForConditionalGeneration.from_pretrained(after, dtype=torch.float32).eval()

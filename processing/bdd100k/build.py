@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -163,20 +164,21 @@ def run_job(job: Job) -> Tally:
         return _load_tally(note)
     tally, options = Tally(), job.options
     temporary = job.path.with_suffix(".unfinished")
-    with pq.ParquetWriter(temporary, FEATURES.arrow_schema, compression="zstd") as writer:
-        rows = []
-        for record in job.records:
-            row = frame_row(record, job.split, options.seed, options.source, options.filters, tally)
-            if row is not None:
-                rows.append(row)
-            if len(rows) == ROWS_A_GROUP:
-                writer.write_table(pa.Table.from_pylist(rows, FEATURES.arrow_schema))
-                rows.clear()
-        if rows:
-            writer.write_table(pa.Table.from_pylist(rows, FEATURES.arrow_schema))
+    made = (
+        frame_row(record, job.split, options.seed, options.source, options.filters, tally)
+        for record in job.records
+    )
+    write_rows(temporary, (row for row in made if row is not None))
     temporary.replace(job.path)
     _save_tally(tally, note)
     return tally
+
+
+def write_rows(path: Path, rows: Iterator[dict[str, Any]]) -> None:
+    """Writes a shard, a row group after the other, so that only one is held."""
+    with pq.ParquetWriter(path, FEATURES.arrow_schema, compression="zstd") as writer:
+        while group := list(islice(rows, ROWS_A_GROUP)):
+            writer.write_table(pa.Table.from_pylist(group, FEATURES.arrow_schema))
 
 
 def run_in_processes(work: Iterable[Job], workers: int) -> Iterator[tuple[Job, Tally]]:

@@ -11,7 +11,13 @@ from as_a_user import ROOT
 from datasets import load_dataset
 from traffic_vlm.processing.bdd100k.labels import BadLabels
 from traffic_vlm.processing.bdd100k.release import read_scenes
-from traffic_vlm.processing.own_labels import build_own, read_coco, read_yolo, split_frames
+from traffic_vlm.processing.own_labels import (
+    build_own,
+    labelled_categories,
+    read_coco,
+    read_yolo,
+    split_frames,
+)
 from traffic_vlm.training.recipe import load_recipe
 from traffic_vlm.training.setup import build_model, read_model_config
 from transformers import GemmaConfig, GemmaModel, SiglipVisionConfig, SiglipVisionModel
@@ -55,6 +61,7 @@ def test_what_the_labels_do_not_mark_is_not_asked(coco, tmp_path):
     # No signs and no trains were marked, so that nothing can be said about "nothing in the way".
     unknown = {"presence_train", "presence_traffic_sign", "move_forward", "vehicle_near_left", "weather"}
     assert not families & (unknown | {"lane_clear_left", "describe", "time_of_day", "light_state"})
+    assert rows["forerunner"] == [None] * len(rows)
     assert rows["objects"] == [None] * len(rows), "training would take what is not marked for absent"
 
 
@@ -94,7 +101,7 @@ def test_yolo_tells_an_empty_frame_from_an_unlabelled_one(own, tmp_path):
     first, second, third = sorted((folder / "labels").glob("*.txt"))[:3]
     first.unlink()
     second.write_text("", encoding="utf-8")
-    third.write_text("2 0.1 0.1 0.5 0.1 0.5 0.4 0.1 0.4\nnonsense\n", encoding="utf-8")
+    third.write_text("2 0.1 0.1 0.5 0.1 0.5 0.4 0.1 0.4\n", encoding="utf-8-sig")  # as some editors save
     found = read_yolo(folder)
     scenes = {scene.image_id: scene for scene in found.scenes}
     assert first.stem not in scenes
@@ -102,6 +109,52 @@ def test_yolo_tells_an_empty_frame_from_an_unlabelled_one(own, tmp_path):
     assert scenes[second.stem].objects == ()
     [car] = scenes[third.stem].objects
     assert (car.category, car.box) == ("car", pytest.approx((0.1, 0.1, 0.5, 0.4)))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nonsense", "2 0.1 0.1 0.2 0.2 0.9", "99 0.1 0.1 0.2 0.2", "nan 0.1 0.1 0.2 0.2", "2 nan 0.1 0.2 0.2"],
+)
+def test_a_frame_with_an_unreadable_label_is_no_frame_without_the_thing(own, tmp_path, line):
+    folder = tmp_path / "yolo"
+    shutil.copytree(own / "my_yolo_folder", folder)
+    first = min((folder / "labels").glob("*.txt"))
+    first.write_text(f"2 0.5 0.5 0.2 0.2\n{line}\n", encoding="utf-8")
+    found = read_yolo(folder)
+    assert first.stem not in {scene.image_id for scene in found.scenes}
+    assert found.problems.counts["skipped frame: unreadable label"] == 1
+
+
+def test_coco_frames_with_unreadable_labels_are_left_out(tmp_path):
+    labels = {
+        "images": [{"id": n, "file_name": f"{n}.jpg", "width": 100, "height": 50} for n in (1, 2, 3)],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "bbox": [10, 10, 20, None]},
+            {"image_id": 2, "category_id": 8, "bbox": [10, 10, 20, 20]},
+            {"image_id": 3, "category_id": 1, "bbox": [200, 10, 20, 20]},  # outside, so not in the frame
+        ],
+        "categories": [{"id": 1, "name": "car"}],
+    }
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(labels), encoding="utf-8")
+    found = read_coco(path, tmp_path)
+    assert [(scene.image_id, scene.objects) for scene in found.scenes] == [("3", ())]
+    assert found.problems.counts["skipped frame: unreadable label"] == 2
+    del labels["images"][2]["file_name"]
+    path.write_text(json.dumps(labels), encoding="utf-8")
+    assert read_coco(path, tmp_path).problems.counts["skipped frame: no file name"] == 1
+    for annotation in labels["annotations"]:
+        annotation["image_id"] = str(annotation["image_id"])
+    path.write_text(json.dumps(labels), encoding="utf-8")
+    with pytest.raises(BadLabels, match="no annotation belongs to one of its images, whose id is 1"):
+        read_coco(path, tmp_path)
+
+
+def test_what_is_left_over_says_nothing_of_the_kinds_beside_it():
+    assert labelled_categories(["other vehicle"]) >= {"car", "bus", "truck"}
+    assert labelled_categories(["car", "other vehicle"]) == {"car"}
+    assert labelled_categories(["car", "other person"]) == {"car", "pedestrian", "rider"}
+    assert labelled_categories(["car"], absent=["other vehicle"]) == {"car"}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 import json
 import runpy
+import subprocess
 import sys
 
 import pytest
 import torch
+from launching import ON_CPU, processes
 from safetensors.torch import load_file
+from traffic_vlm.training import interpolation
 from traffic_vlm.training.interpolation import choose_share, interpolate, keep_answers
+from traffic_vlm.training.packing import open_packed
 from traffic_vlm.training.setup import pack_recipe
 from traffic_vlm.training.trainer import Trainer
 
@@ -33,26 +37,65 @@ def test_weights_lie_between_and_the_record_says_where(make_recipe, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
-def test_the_share_is_chosen_on_tune_and_all_that_was_tried_is_kept(make_recipe, tmp_path):
+def test_the_best_share_comes_first_and_all_that_was_tried_is_kept(make_recipe, tmp_path, monkeypatch):
     recipe = make_recipe("optim.epochs=0.25", "run.validate_split=tune", output="first")
     first = Trainer(recipe).train()
     second = Trainer(make_recipe("optim.epochs=0.5", output="second")).train()
-    tried = choose_share(first, second, [0.0, 1.0], pack_recipe(recipe))
-    assert {one.share for one in tried} == {0.0, 1.0}
-    assert tried[0].means["balanced_accuracy"] >= tried[1].means["balanced_accuracy"]
+    name = "model.vision_tower.layers.0.mlp.fc1.weight"
+    a, b = (load_file(folder / "model.safetensors")[name].float() for folder in (first, second))
+
+    def likes_the_first(model, tokenizer, split, frames, show_progress):
+        """A score that falls with the distance from the first run's weights, which shows what was asked."""
+        assert (len(split), len(frames)) == (len(open_packed(packed, "tune")),) * 2
+        away = (model.get_parameter(name) - a).norm() / (b - a).norm()
+        return [], {"balanced_accuracy": 1 - float(away)}
+
+    packed = pack_recipe(recipe)
+    monkeypatch.setattr(interpolation, "validate", likes_the_first)
+    tried = choose_share(first, second, [1.0, 0.0, 0.5], packed)
+    assert [one.share for one in tried] == [0.0, 0.5, 1.0]
+    scores = [one.means["balanced_accuracy"] for one in tried]
+    assert (scores[0], scores[2]) == (1, pytest.approx(0))
+    assert 0.2 < scores[1] < 0.8  # half way, but rounded to bfloat16
     interpolate(first, second, tried[0].share, tmp_path / "best")
     keep_answers(tmp_path / "best", tried)
-    averaged = json.loads((tmp_path / "best" / "training" / "record.json").read_text(encoding="utf-8"))[
-        "averaged"
-    ]
-    assert averaged["summary"] == tried[0].means
-    assert [one["share"] for one in averaged["tried"]] == [one.share for one in tried]
+    record = json.loads((tmp_path / "best" / "training" / "record.json").read_text(encoding="utf-8"))
+    assert record["averaged"]["summary"] == tried[0].means
+    assert [one["share"] for one in record["averaged"]["tried"]] == [0.0, 0.5, 1.0]
     assert (tmp_path / "best" / "training" / "table.md").read_text(encoding="utf-8").startswith("| family")
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        choose_share(first, second, [0.5, 2.0], tmp_path / "nothing is opened")
 
 
-def test_several_shares_need_something_to_choose_by(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        sys, "argv", ["average.py", "--before", "a", "--after", "b", "--share", "0.5", "1", "--output", "c"]
-    )
+def test_several_shares_need_something_to_choose_by(capsys, monkeypatch):
+    command = ["average.py", "--before", "a", "--after", "b", "--share", "0.5", "1", "--output", "c"]
+    monkeypatch.setattr(sys, "argv", command)
     assert runpy.run_path("scripts/average.py")["main"]() == 2
     assert "--packed" in capsys.readouterr().err
+
+
+def test_two_processes_ask_and_one_writes(make_recipe, tmp_path):
+    recipe = make_recipe("optim.epochs=0.25", "run.validate_split=tune", output="first")
+    first = str(Trainer(recipe).train())
+    command = [
+        *processes(2),
+        "scripts/average.py",
+        "--before",
+        first,
+        "--after",
+        first,
+        "--share",
+        "0.5",
+        "1",
+    ]
+    command += ["--output", str(tmp_path / "best"), "--packed", str(pack_recipe(recipe))]
+    environment = {name: value for name, value in ON_CPU.items() if name != "ACCELERATE_USE_CPU"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("share ") == 2
+    assert (tmp_path / "best" / "model.safetensors").is_file()
+    again = subprocess.run(
+        [sys.executable, *command[len(processes(2)) :]], env=environment, capture_output=True, text=True
+    )
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "is there already" in again.stderr
