@@ -7,7 +7,6 @@ day, no lanes, no colour of a light. A category that nobody marked is unknown to
 
 import hashlib
 import json
-import math
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +21,7 @@ from PIL import Image
 from .bdd100k.build import BuildOptions, finish, write_rows
 from .bdd100k.dataset import Tally, read_picture, scene_row
 from .bdd100k.families import FAMILIES
-from .bdd100k.labels import ALIASES, BadLabels, Problems, repair_box
+from .bdd100k.labels import ALIASES, BadLabels, Problems, has_place, repair_box
 from .bdd100k.scene import CATEGORIES, ROAD_USERS, UNNAMED, VEHICLES, Scene, SceneObject
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -263,7 +262,7 @@ def _add(
     """Adds one frame's scene, unless a label cannot be read: what it marks would be taken for absent."""
     things = []
     for label, corners in labels:
-        if label == UNREADABLE or (label in called and not _is_readable(corners)):
+        if label == UNREADABLE or (label in called and not has_place(corners)):
             found.problems.skipped("unreadable label", path.name, f"{label} {corners}")
             return
         if label not in called:
@@ -277,13 +276,6 @@ def _add(
     found.scenes.append(
         Scene(image_id, source="own", objects=tuple(things), image_path=path, width=width, height=height)
     )
-
-
-def _is_readable(corners: Mapping[str, float] | None) -> bool:
-    """Whether corners are four numbers that span something."""
-    if corners is None or not all(map(math.isfinite, corners.values())):
-        return False
-    return corners["x1"] != corners["x2"] and corners["y1"] != corners["y2"]
 
 
 def split_frames(names: Iterable[str]) -> dict[str, str]:

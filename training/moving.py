@@ -1,27 +1,37 @@
 """A frame seen through a slightly smaller window: the boxes and regions move along and the questions are
 asked anew.
 
-The answers of a moved frame come from the same rules as the original's, applied to the moved labels, so that
-no crop or shift can make an answer false. The horizon stays where the rules assume it; left and right move
+The answers of a moved frame come from the same rules as the original's, applied to the moved labels. What the
+window cuts away must not become a false answer, so a copy is asked less than its frame: about the street only
+where the rules say the same of both (a lane outside the window is still there), and not about kinds of things
+of which hardly more than an edge is left. The horizon stays where the rules assume it; left and right move
 freely.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from traffic_vlm.processing.bdd100k.decisions import forerunner_class
-from traffic_vlm.processing.bdd100k.families import ask_all
-from traffic_vlm.processing.bdd100k.geometry import HORIZON
+from traffic_vlm.processing.bdd100k.families import FAMILIES, ask_all
+from traffic_vlm.processing.bdd100k.geometry import HORIZON, area
 from traffic_vlm.processing.bdd100k.phrasings import SLIPS
 from traffic_vlm.processing.bdd100k.scene import Box, Scene, SceneObject
 
 HORIZON_SHIFT = 0.02
 """Largest move of the horizon, as a fraction of the frame's height: the tolerance of the rules' distance
 bands."""
+STREET = {
+    *("lane_clear", "lane_blocked", "lane_exists", "change_lane", "command_lane", "turn", "command_turn"),
+    *("move_forward", "must_stop", "command_forward", "light_state", "light_is", "light_for_me"),
+}
+"""Groups of families whose answers are about the street: another window changes the view, not them."""
+LEAST_INSIDE = 0.25
+"""Share of a thing's box that must be inside the window for its kind to be asked about."""
 
 
 def moved_copy(
@@ -53,11 +63,31 @@ def moved_copy(
     if "forerunner" in row:
         moved["forerunner"] = forerunner_class(scene_of(moved))
     asked = ask_all(scene_of(moved), seed=int(rng.integers(2**31)), slips=SLIPS)
-    # What the frame itself could not be asked (its lane markings or its labels' limits forbade it, and a row
-    # holds neither) its copy is not asked either.
-    families = {question["family"] for question in row["questions"]}
-    questions = [asdict(question) for question in asked.rows if question.family in families]
+    own = {question["family"]: question for question in row["questions"]}
+    cut = {t["category"] for t in row["objects"] or () if 0 < _share_inside(t["box"], window) < LEAST_INSIDE}
+    questions = [
+        question
+        for question in map(asdict, asked.rows)
+        # What the frame itself could not be asked (its lane markings or its labels' limits forbade it, and a
+        # row holds neither) its copy is not asked either.
+        if question["family"] in own
+        and FAMILIES[question["family"]].category not in cut
+        and (
+            FAMILIES[question["family"]].group not in STREET
+            or _says_the_same(question, own[question["family"]], window)
+        )
+    ]
     return picture, {**moved, "questions": questions}
+
+
+def _says_the_same(question: dict[str, Any], own: dict[str, Any], window: Box) -> bool:
+    """Whether a copy's answer is the frame's own, and rests on nothing but what that rests on."""
+    if question["answer"] != own["answer"]:
+        return False
+    if question["evidence_category"] == "lane":
+        return True
+    there = [inside for box in own["evidence"] if (inside := _clipped(_seen_through(box, window)))]
+    return all(any(np.allclose(box, known, atol=1e-4) for known in there) for box in question["evidence"])
 
 
 def draw_window(max_zoom: float, rng: np.random.Generator) -> Box:
@@ -83,14 +113,35 @@ def scene_of(row: dict[str, Any]) -> Scene:
 
 def _moved(thing: dict[str, Any], window: Box) -> dict[str, Any] | None:
     """A labelled thing in the window's coordinates; None when nothing of it is inside."""
-    left, top, right, bottom = window
-    x1, y1, x2, y2 = thing["box"]
-    scale_x, scale_y = right - left, bottom - top
-    whole = ((x1 - left) / scale_x, (y1 - top) / scale_y, (x2 - left) / scale_x, (y2 - top) / scale_y)
-    clipped = tuple(min(1.0, max(0.0, value)) for value in whole)
-    if clipped[0] >= clipped[2] or clipped[1] >= clipped[3]:
+    whole = _seen_through(thing["box"], window)
+    inside = _clipped(whole)
+    if inside is None:
         return None
-    return {**thing, "box": list(clipped), "truncated": True if clipped != whole else thing["truncated"]}
+    if inside == whole:
+        return {**thing, "box": list(inside)}
+    # The lamp that shines may be what was cut off.
+    return {**thing, "box": list(inside), "truncated": True, "light": None}
+
+
+def _seen_through(box: Sequence[float], window: Box) -> Box:
+    """A box in the window's coordinates; it may reach beyond."""
+    left, top, right, bottom = window
+    x1, y1, x2, y2 = box
+    scale_x, scale_y = right - left, bottom - top
+    return ((x1 - left) / scale_x, (y1 - top) / scale_y, (x2 - left) / scale_x, (y2 - top) / scale_y)
+
+
+def _clipped(box: Box) -> Box | None:
+    """The part of a box that lies in the picture; None when there is none."""
+    x1, y1, x2, y2 = (min(1.0, max(0.0, value)) for value in box)
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+def _share_inside(box: Sequence[float], window: Box) -> float:
+    """Share of a box's area that is inside the window."""
+    whole = _seen_through(box, window)
+    inside = _clipped(whole)
+    return area(inside) / area(whole) if inside else 0.0
 
 
 def _cropped(grid: np.ndarray, window: Box) -> np.ndarray:

@@ -239,6 +239,10 @@ def _with_copies(
         image = row.pop("image").convert("RGB")
         yield image, {**plain_row(row), "copy": 0}
         for copy in range(variants):
+            if row["objects"] is None:
+                # Only labels of all kinds of things can be asked anew: the copy is the frame itself.
+                yield image, {**plain_row(row), "copy": copy + 1}
+                continue
             picture, moved = moved_copy(image, row, max_zoom, np.random.default_rng((seed, index, copy)))
             yield picture, {**plain_row(moved), "copy": copy + 1}
 

@@ -131,7 +131,8 @@ def publish(api: HfApi, publication: Publication, public: bool, tag: str | None)
         title = batch[0] if len(batch) == 1 else f"{batch[0]} and {len(batch) - 1} more"
         api.create_commit(repo_id, operations, commit_message=f"Upload {title}", repo_type=kind)
     if tag is not None:
-        api.create_tag(repo_id, tag=tag, repo_type=kind, exist_ok=True)
+        # A tag that is there stays at its commit, so it may only be there if nothing has changed.
+        api.create_tag(repo_id, tag=tag, repo_type=kind, exist_ok=not files)
     kept = len(publication.files) - len(files)
     tagged = f", tagged {tag}" if tag else ""
     return f"{kind} {url}: {len(files)} files uploaded, {kept} were there already{tagged}"

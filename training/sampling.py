@@ -82,6 +82,8 @@ class QuestionWeights:
             Row indices `(count,)` and their loss weights `(count,)`.
         """
         weights = self.weights[frame] if allowed is None else np.where(allowed, self.weights[frame], 0.0)
+        if not weights.any():  # only families without a share are asked of this frame
+            return np.resize(np.arange(len(weights)), count), np.zeros(count)
         candidates = np.flatnonzero(weights)
         target = weights[candidates] * (count / self.mean_total)
         if len(candidates) <= count:
@@ -97,8 +99,13 @@ class QuestionWeights:
 
 
 def answer_key(question: dict[str, Any]) -> str:
-    """What counts as the same answer for balancing: the decision of a yes/no answer, else the whole text."""
+    """What counts as the same answer for balancing: the decision of a yes/no answer, else the whole text.
+
+    All boxes are one answer: as many as there are, they would leave "There is none." hardly a draw.
+    """
     answer = question["answer"]
+    if answer.startswith("<loc"):
+        return "box"
     decision = answer.split(",")[0].rstrip(".")
     return decision if decision in ("Yes", "No") and question["family"] != "move_forward" else answer
 

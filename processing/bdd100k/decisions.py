@@ -65,6 +65,7 @@ class Undecidable:
 
 Decision = Fact | Undecidable
 UNANNOTATED = Undecidable("frame has no object labels")
+UNKNOWN_KIND = Undecidable("something of unknown kind is there")
 
 
 def _boxes(things: list[SceneObject]) -> tuple[Box, ...]:
@@ -87,10 +88,14 @@ def _named(seen: View, category: str) -> list[SceneObject] | Undecidable:
     if seen.scene.objects is None:
         return UNANNOTATED
     things = seen.scene.of(category)
-    unnamed = [name for name, members in UNNAMED.items() if category in members]
-    if not things and seen.scene.of(*unnamed):
-        return Undecidable("something of unknown kind is there")
+    if not things and _unnamed(seen, category):
+        return UNKNOWN_KIND
     return things
+
+
+def _unnamed(seen: View, category: str) -> list[SceneObject]:
+    """Things of unknown kind that may be of a category."""
+    return seen.scene.of(*(name for name, members in UNNAMED.items() if category in members))
 
 
 def _presence(seen: View, category: str, yes: str, no: str) -> Decision:
@@ -126,6 +131,8 @@ def count(category: str) -> Callable[[View], Decision]:
         number = min(len(things), 6)
         if min(len(visible), 6) != number:
             return Undecidable("some are too small to count")
+        if number < 6 and _unnamed(seen, category):
+            return UNKNOWN_KIND
         return _fact(answers.NUMBERS[number], visible, "count")
 
     return decide
@@ -147,6 +154,8 @@ def nearest(category: str) -> Callable[[View], Decision]:
             return Undecidable("only too small to see")
         if any(closest.box[3] - thing.box[3] < 0.02 and side_of(thing) != where for thing in things[1:]):
             return Undecidable("two are about equally near")
+        if any(closest.box[3] - thing.box[3] < 0.02 for thing in _unnamed(seen, category)):
+            return UNKNOWN_KIND
         distance = "close" if closest.box[3] >= NEAR else "far away" if closest.box[3] < BLOCKS else "not far"
         place = "Ahead" if where == "ahead" else f"On the {where}"
         return _fact(f"{place}, {distance}.", [closest], "lowest bottom edge")
@@ -168,6 +177,8 @@ def detect(category: str) -> Callable[[View], Decision]:
             return Undecidable("only too small to see")
         if len(things) > 1 and area(things[1].box) > 0.8 * area(things[0].box):
             return Undecidable("no clearly largest")
+        if any(area(thing.box) > 0.8 * area(things[0].box) for thing in _unnamed(seen, category)):
+            return UNKNOWN_KIND
         return _fact(f"{location_tokens(things[0].box)} {category}", [things[0]], "largest box")
 
     return decide
@@ -204,7 +215,7 @@ def directly_ahead(seen: View) -> Decision:
     if any(t.category != first.category and first.box[3] - t.box[3] < 0.02 for t in users[1:]):
         return Undecidable("two are about equally near")
     if first.category not in CATEGORIES:
-        return Undecidable("something of unknown kind is there")
+        return UNKNOWN_KIND
     return _fact(f"A {first.category}.", [first], "nearest in the corridor")
 
 
@@ -253,8 +264,7 @@ def _lane(seen: View, which: str) -> Decision:
     if blocking:
         return _fact(answers.VEHICLE_THERE, blocking, "vehicle stands in the lane", "vehicle")
     if not seen.lanes.exists(which):
-        near = seen.near_vehicles(which)
-        if near:
+        if seen.near_vehicles(which, NOT_NEAR):
             return Undecidable("a near vehicle may hide the lane")
         if seen.lanes.cells[which].any():
             return Undecidable(SLIVER)
@@ -303,7 +313,7 @@ def lane_exists(which: str) -> Callable[[View], Decision]:
             )
         if seen.lanes.exists(which):
             return Fact("Yes.", (seen.lanes.box(which),), "lane", "drivable lane on that side")
-        if seen.scene.objects is None or seen.near_vehicles(which):
+        if seen.scene.objects is None or seen.near_vehicles(which, NOT_NEAR):
             return Undecidable("a near vehicle may hide the lane")
         if seen.lanes.cells[which].any():
             return Undecidable(SLIVER)
@@ -538,6 +548,8 @@ def describe(seen: View) -> Decision:
     traffic = "no" if not vehicles else "few" if len(vehicles) <= 3 else "many"
     crowd = "people" if people else "no people"
     light = _light(seen)
+    if seen.lights and isinstance(light, Undecidable):
+        return light
     ending = "" if isinstance(light, Undecidable) else f", {light.light} light"
     text = f"{article} {scene.weather} {time}, {traffic} vehicles, {crowd}{ending}."
     return _fact(text, vehicles + people, "description", "object" if vehicles or people else None)

@@ -98,7 +98,10 @@ def frame_size(record: Mapping[str, Any]) -> tuple[float, float]:
 def scene_objects(
     labels: Any, width: float, height: float, name: str, problems: Problems
 ) -> tuple[SceneObject, ...] | None:
-    """The usable boxes of a frame; `None` when it has no list of labels, so that nothing is known.
+    """The boxes of a frame; `None` when it has no list of labels, so that nothing is known.
+
+    Nor is anything known of a frame where a box of a known category has no place in it: what was labelled
+    would be taken for absent.
 
     Args:
         labels: Entries with `category`, `box2d` and perhaps `attributes`; entries without a box are
@@ -112,7 +115,7 @@ def scene_objects(
         if labels is not None:
             problems.dropped("labels are not a list", name)
         return None
-    objects = []
+    objects, lost = [], False
     for label in labels:
         if not isinstance(label, Mapping):
             problems.dropped("not an object", name)
@@ -125,6 +128,7 @@ def scene_objects(
             continue
         box = repair_box(label["box2d"], width, height, name, problems)
         if box is None:
+            lost = lost or not has_place(label["box2d"])
             continue
         given = label.get("attributes")
         given = given if isinstance(given, Mapping) else {}
@@ -138,7 +142,7 @@ def scene_objects(
                 None if label.get("id") is None else str(label["id"]),
             )
         )
-    return tuple(objects)
+    return None if lost else tuple(objects)
 
 
 def _category(value: Any) -> str | None:
@@ -155,6 +159,15 @@ def _flag(value: Any) -> bool | None:
 def light_colour(value: Any) -> str | None:
     """ "red", "yellow", "green" or "none"; `None` (not known) for "NA" and everything else."""
     return LIGHTS.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def has_place(box: Any) -> bool:
+    """Whether a box is four numbers that span something, be it in the frame or not."""
+    try:
+        x1, y1, x2, y2 = (float(box[key]) for key in ("x1", "y1", "x2", "y2"))
+    except (TypeError, KeyError, ValueError):
+        return False
+    return all(map(math.isfinite, (x1, y1, x2, y2))) and x1 != x2 and y1 != y2
 
 
 def repair_box(box: Any, width: float, height: float, name: str, problems: Problems) -> Box | None:
