@@ -131,8 +131,16 @@ def publish(api: HfApi, publication: Publication, public: bool, tag: str | None)
         title = batch[0] if len(batch) == 1 else f"{batch[0]} and {len(batch) - 1} more"
         api.create_commit(repo_id, operations, commit_message=f"Upload {title}", repo_type=kind)
     if tag is not None:
-        # A tag that is there stays at its commit, so it may only be there if nothing has changed.
-        api.create_tag(repo_id, tag=tag, repo_type=kind, exist_ok=not files)
+        try:
+            # A tag that is there stays at its commit, so it may only be there if nothing has changed.
+            api.create_tag(repo_id, tag=tag, repo_type=kind, exist_ok=not files)
+        except HTTPError as error:
+            if error.response is None or error.response.status_code != 409:
+                raise
+            raise ValueError(
+                f"{repo_id}: the files are uploaded, but the tag {tag} is an earlier commit's already; "
+                "choose another."
+            ) from error
     kept = len(publication.files) - len(files)
     tagged = f", tagged {tag}" if tag else ""
     return f"{kind} {url}: {len(files)} files uploaded, {kept} were there already{tagged}"

@@ -202,6 +202,37 @@ def test_a_description_does_not_deny_what_is_too_small_to_see():
     assert "few vehicles" in answer(scene(speck, CAR_AHEAD, **where), "describe")
 
 
+def test_what_cannot_be_named_may_be_one_more_of_what_is_asked_about():
+    small, unnamed = (
+        SceneObject("car", (0.48, 0.48, 0.52, 0.53)),
+        SceneObject("other vehicle", (0.3, 0.4, 0.7, 0.9)),
+    )
+    for family in ("count_car", "nearest_car", "detect_car"):
+        assert answer(scene(small), family) is not None
+        assert answer(scene(small, unnamed), family) is None
+        assert answer(scene(small, SceneObject("other person", unnamed.box)), family) is not None
+    behind = SceneObject("other vehicle", (0.49, 0.47, 0.5, 0.48))
+    assert answer(scene(CAR_AHEAD, behind), "nearest_car") is not None
+    assert answer(scene(CAR_AHEAD, behind), "detect_car") is not None
+    six = [SceneObject("car", (0.1 * i, 0.5, 0.1 * i + 0.08, 0.6)) for i in range(6)]
+    assert answer(scene(*six, unnamed), "count_car") == "More than five."
+
+
+def test_a_vehicle_that_is_neither_near_nor_far_may_hide_a_lane():
+    def beside(bottom: float) -> Scene:
+        return scene(SceneObject("car", (0.8, 0.4, 0.98, bottom)), drivable=road(right=False))
+
+    for family in ("lane_clear_right", "lane_exists_right", "change_lane_right"):
+        assert answer(beside(0.55), family).startswith("No")
+        assert answer(beside(0.58), family) is None
+
+
+def test_a_light_of_unknown_colour_is_not_described_as_none():
+    where = {"weather": "clear", "timeofday": "daytime"}
+    assert answer(scene(light("red"), **where), "describe").endswith("red light.")
+    assert answer(scene(light(None), **where), "describe") is None
+
+
 def test_what_stands_beyond_the_next_lane_s_marking_does_not_decide_about_it():
     far_left = SceneObject("car", (0.19, 0.5, 0.25, 0.66))
     drivable, columns = road(), 80 - (np.arange(160) + 0.5)

@@ -136,6 +136,20 @@ def test_boxes_are_repaired_or_dropped_and_counted(given, expected, kind):
     assert list(problems.counts) == ([] if kind is None else [kind])
 
 
+def test_a_box_without_a_place_leaves_the_frame_s_things_unknown(tmp_path):
+    unreadable, outside = files.box("car", float("nan"), 1, 9, 9), files.box("car", 1300, 1, 1400, 9)
+    frames = [
+        {"name": "a.jpg", "labels": [unreadable, files.box("bus", 1, 1, 90, 90)]},
+        {"name": "b.jpg", "labels": [outside, files.box("bus", 1, 1, 90, 90)]},
+    ]
+    files.write_2020(tmp_path, "train", frames)
+    problems = Problems()
+    a, b = read_scenes(tmp_path, "train", problems)
+    assert a.objects is None
+    assert [thing.category for thing in b.objects] == ["bus"]
+    assert problems.counts.total() == 2
+
+
 def test_bad_records_never_end_the_reading(tmp_path):
     good = files.frame_2020("good.jpg")
     strange = {**files.frame_2020("strange.jpg"), "labels": [files.box("dragon", 1, 1, 9, 9), 7]}

@@ -94,7 +94,10 @@ def test_a_second_run_uploads_only_what_changed(push, hub, checkpoint, card, cap
     assert " 0 files uploaded" in capsys.readouterr().out
     assert len(hub.repos["model", "me/model"]["commits"]) == commits
     card.write_text(card.read_text() + "More.\n")
-    assert run(push, *arguments) == 0
+    assert run(push, *arguments) == 2
+    assert "the tag v1 is an earlier commit's already" in capsys.readouterr().err
+    assert run(push, *arguments[:-1], "v2") == 0
+    assert set(hub.repos["model", "me/model"]["tags"]) == {"v1", "v2"}
     assert hub.repos["model", "me/model"]["commits"][commits:] == [["README.md"]]
 
 

@@ -78,6 +78,23 @@ def test_a_frame_with_few_questions_repeats_them_and_shares_their_weight():
     assert (loss_weights > 0).all()
 
 
+def test_boxes_are_one_answer_however_many_there_are():
+    boxes = [f"<loc{8 * i:04d}><loc0000><loc1023><loc1023> car" for i in range(20)]
+    rows = [
+        {"questions": [{"family": "detect_car", "question": "?", "answer": a}]}
+        for a in [*boxes, *["None."] * 20]
+    ]
+    weights = QuestionWeights(rows, balance=1.0).weights
+    assert np.allclose(np.concatenate(weights), weights[0][0])
+
+
+def test_a_frame_that_asks_only_what_has_no_share_teaches_nothing():
+    rows = [{"questions": [{"family": "a", "question": "?", "answer": "No."}]}, *rows_with(["Yes.", "No."])]
+    weights = QuestionWeights(rows, family_share={"a": 0.0})
+    chosen, loss_weights = weights.draw(0, 3, np.random.default_rng(0))
+    assert (chosen.tolist(), loss_weights.tolist()) == ([0, 0, 0], [0, 0, 0])
+
+
 def test_batches_go_on_from_any_step():
     batches = FrameBatches(np.repeat(np.arange(7), 3), batch_size=4, seed=1)
     whole = [indices for _, indices in islice(batches.from_step(0), 12)]

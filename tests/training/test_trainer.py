@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from launching import ON_CPU, processes
 from PIL import Image
 from safetensors.torch import load_file
+from traffic_vlm.processing.bdd100k.families import FAMILIES, ask_all
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES
 from traffic_vlm.processing.bdd100k.wordings import PRESENCE
 from traffic_vlm.training.checkpoints import StateError
@@ -24,8 +26,15 @@ from traffic_vlm.training.collator import (
     patch_targets,
     smoothed_count,
 )
-from traffic_vlm.training.moving import draw_window, moved_copy, scene_of
-from traffic_vlm.training.packing import DataError, open_packed, pack_split
+from traffic_vlm.training.moving import (
+    LEAST_INSIDE,
+    STREET,
+    _share_inside,
+    draw_window,
+    moved_copy,
+    scene_of,
+)
+from traffic_vlm.training.packing import DataError, _with_copies, open_packed, pack_split
 from traffic_vlm.training.recipe import RecipeError, load_recipe
 from traffic_vlm.training.setup import pack_recipe, spell_out
 from traffic_vlm.training.trainer import Trainer, TrainingError
@@ -270,6 +279,70 @@ def test_a_smoothed_count_is_at_most_one_off_and_never_nothing():
 def test_the_recipe_smooths_the_counts(make_recipe):
     collator = Trainer(make_recipe("data.count_smoothing=0.25", output="counts"))._loader(0).dataset.collator
     assert collator.count_smoothing == 0.25
+
+
+def test_copies_say_nothing_else_about_the_street_than_their_frames(questions):
+    from datasets import load_dataset
+
+    asked, cut_lights = Counter(), 0
+    for row in load_dataset(str(questions), split="train").select(range(12)):
+        image, own = row.pop("image"), {q["family"]: q["answer"] for q in row["questions"]}
+        for seed in range(4):
+            window = draw_window(0.35, np.random.default_rng(seed))
+            _, moved = moved_copy(image, row, 0.35, np.random.default_rng(seed))
+            for question in moved["questions"]:
+                family = FAMILIES[question["family"]]
+                if family.group in STREET:
+                    assert question["answer"] == own[question["family"]]
+                    asked[family.group] += 1
+                if family.category:
+                    shares = [
+                        _share_inside(t["box"], window)
+                        for t in row["objects"]
+                        if t["category"] == family.category
+                    ]
+                    assert not [share for share in shares if 0 < share < LEAST_INSIDE]
+            for thing in moved["objects"]:
+                if thing["category"] == "traffic light" and thing["truncated"]:
+                    assert thing["light"] is None
+                    cut_lights += 1
+    assert min(asked["lane_clear"], asked["move_forward"]) > 10
+    assert cut_lights
+
+
+def test_a_lane_that_the_window_cuts_away_is_not_denied():
+    grid = np.full((90, 160), 2, np.uint8)
+    grid[45:, 60:100], grid[45:, 110:] = 0, 1  # my lane and one on the right
+    things: list = []
+    row = {"objects": things, "drivable": grid, "weather": None, "timeofday": None, "scene": None}
+    row |= {"image_id": "a", "split": "train", "source": "own", "questions": []}
+    row["questions"] = [asdict(q) for q in ask_all(scene_of(row), seed=0).rows]
+    own = {q["family"]: q["answer"] for q in row["questions"]}
+    assert own["lane_exists_right"] == "Yes."
+    without = 0
+    for seed in range(40):
+        _, moved = moved_copy(Image.new("RGB", (160, 90)), row, 0.5, np.random.default_rng(seed))
+        said = {q["family"]: q["answer"] for q in moved["questions"]}
+        assert said.get("lane_exists_right", "Yes.") == "Yes."
+        assert said.get("turn_right", own["turn_right"]) == own["turn_right"]
+        without += "lane_exists_right" not in said
+    assert without
+
+
+def test_frames_without_things_are_copied_as_they_are():
+    image = Image.new("RGB", (32, 18))
+    row = {
+        "image": image,
+        "objects": None,
+        "drivable": None,
+        "questions": [{"family": "weather"}],
+        "image_id": "a",
+    }
+    pairs = list(_with_copies([row], 2, 0.3, 0))
+    assert [copy["copy"] for _, copy in pairs] == [0, 1, 2]
+    assert all(
+        picture.size == image.size and copy["questions"] == [{"family": "weather"}] for picture, copy in pairs
+    )
 
 
 def test_packing_writes_all_or_nothing(questions, tmp_path):
