@@ -89,7 +89,7 @@ def polygons_of(label: Mapping[str, Any]) -> list[Any]:
 
 def rasterise(
     areas: Iterable[tuple[int, Any]], width: float, height: float, name: str, problems: Problems
-) -> np.ndarray:
+) -> np.ndarray | None:
     """Drivable areas on the grid.
 
     Args:
@@ -100,8 +100,9 @@ def rasterise(
         problems: Where polygons that cannot be drawn are counted.
 
     Returns:
-        uint8 `(90, 160)`.
+        uint8 `(90, 160)`; None where a polygon cannot be read, since its lane would be taken for absent.
     """
+    lost = False
     canvas = Image.new("L", (GRID_WIDTH * OVERSAMPLE, GRID_HEIGHT * OVERSAMPLE), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     for value, polygon in sorted(areas, key=lambda area: -area[0]):
@@ -109,6 +110,7 @@ def rasterise(
             points = outline(polygon)
         except ValueError as error:
             problems.dropped("polygon cannot be read", name, str(error)[:80])
+            lost = True
             continue
         if len(points) < 3:
             problems.dropped("polygon with fewer than three points", name)
@@ -116,7 +118,7 @@ def rasterise(
         # PIL takes integer coordinates as pixel centres.
         scaled = [(x / width * canvas.width - 0.5, y / height * canvas.height - 0.5) for x, y in points]
         draw.polygon(scaled, fill=value)
-    return to_grid(np.asarray(canvas))
+    return None if lost else to_grid(np.asarray(canvas))
 
 
 def to_grid(mask: np.ndarray) -> np.ndarray:

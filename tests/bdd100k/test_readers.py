@@ -252,6 +252,8 @@ def test_polygon_covers_the_cells_that_it_covers():
     expected[45:, 80:] = DIRECT
     assert (grid == expected).mean() > 0.99
     assert problems.counts == {"dropped label: polygon with fewer than three points": 1}
+    assert polygons.rasterise([(DIRECT, square), (1, [["x", 0, "L"]])], 1280, 720, "a", problems) is None
+    assert problems.counts["dropped label: polygon cannot be read"] == 1
 
 
 @pytest.fixture
