@@ -119,9 +119,8 @@ def choose_share(before: Path, after: Path, shares: Sequence[float], packed: Pat
     tokenizer = TrafficVLMTokenizer.from_pretrained(after)
     tried = []
     for share in shares:
-        model.load_state_dict(
-            weights_between(before, after, share), strict=False
-        )  # tied weights are there once
+        # Not strictly: tied weights are stored once.
+        model.load_state_dict(weights_between(before, after, share), strict=False)
         show = PartialState().is_local_main_process
         table, means = validate(model, tokenizer, split, frames, show_progress=show)
         tried.append(Tried(share, means, format_table(table)))
