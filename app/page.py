@@ -208,11 +208,7 @@ def ask_about_all(
     held: dict[str, Any] = {"questions": questions, "frames": []}
     bad: list[str] = []
     yield cards.status("Reading the first frame …", busy=True), *(gr.skip(),) * 4
-    cut = False
-    for number, (name, image) in enumerate(islice(frames, MOST_FRAMES + 1)):
-        if number == MOST_FRAMES:
-            cut = True
-            break
+    for name, image in islice(frames, MOST_FRAMES):
         if isinstance(image, str):
             bad.append(image if name in image else f"{name}: {image}")
             continue
@@ -224,7 +220,10 @@ def ask_about_all(
         held["frames"].append({"name": name, "picture": cards.data_address(image, 640), "results": results})
         count = len(held["frames"])
         yield cards.status(f"Frame {count} answered: {name} …", busy=True), *look(held, count)
-    yield summary(len(held["frames"]), bad, cut), *(look(held, 1) if held["frames"] else (gr.skip(),) * 4)
+    yield (
+        summary(len(held["frames"]), bad, next(frames, None) is not None),
+        *(look(held, 1) if held["frames"] else (gr.skip(),) * 4),
+    )
 
 
 def look(held: dict[str, Any], number: int) -> tuple[Any, ...]:
@@ -244,7 +243,7 @@ def scrub(held: dict[str, Any], number: float) -> tuple[Any, Any]:
     return cards.one_of_many(frames[at], at, len(frames)), table
 
 
-def summary(count: int, bad: list[str], cut: bool = False) -> str:
+def summary(count: int, bad: list[str], cut: bool) -> str:
     """How it went, with the files that could not be read, and whether there were more than are asked."""
     if not count:
         return cards.problem(bad[0] if bad else "There is no frame in that.")

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from traffic_vlm.processing.extras import needs
-from traffic_vlm.processing.loading import check_checkpoint, first_line
+from traffic_vlm.processing.loading import check_checkpoint
 
 
 def main() -> int:
@@ -35,39 +35,32 @@ def main() -> int:
     if len(arguments.share) > 1 and not arguments.packed:
         print("error: to choose among several shares, name what to ask: --packed FOLDER.", file=sys.stderr)
         return 2
-    try:
-        for folder in (arguments.before, arguments.after):
-            check_checkpoint(str(folder))
-    except FileNotFoundError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     with needs("train"):
         from safetensors import SafetensorError
-        from traffic_vlm.evaluation.command import processes
-        from traffic_vlm.training.interpolation import (
-            choose_share,
-            interpolate,
-            keep_answers,
-            refuse_existing,
-        )
-    try:
-        state = processes()
-        refuse_existing(arguments.output)
-        tried = []
-        if arguments.packed:
-            tried = choose_share(arguments.before, arguments.after, arguments.share, arguments.packed)
-        if state.is_main_process:
-            for one in tried:
-                means = ", ".join(f"{name} {value:.3f}" for name, value in one.means.items())
-                print(f"share {one.share:g}: {means}")
-            share = tried[0].share if tried else arguments.share[0]
-            interpolate(arguments.before, arguments.after, share, arguments.output)
-            if tried:
-                keep_answers(arguments.output, tried)
-    except (ValueError, OSError, SafetensorError) as error:
-        print(f"error: {first_line(error)}", file=sys.stderr)
-        return 2
-    return 0
+        from traffic_vlm.evaluation.command import run_command
+    return run_command(lambda: average(arguments), (ValueError, OSError, SafetensorError))
+
+
+def average(arguments: argparse.Namespace) -> None:
+    """Asks where there is something to choose by, and writes."""
+    from traffic_vlm.evaluation.command import processes
+    from traffic_vlm.training.interpolation import choose_share, interpolate, keep_answers, refuse_existing
+
+    for folder in (arguments.before, arguments.after):
+        check_checkpoint(str(folder))
+    state, tried = processes(), []
+    refuse_existing(arguments.output)
+    if arguments.packed:
+        tried = choose_share(arguments.before, arguments.after, arguments.share, arguments.packed)
+    if not state.is_main_process:
+        return
+    for one in tried:  # before anything is written, which may fail
+        means = ", ".join(f"{name} {value:.3f}" for name, value in one.means.items())
+        print(f"share {one.share:g}: {means}")
+    share = tried[0].share if tried else arguments.share[0]
+    interpolate(arguments.before, arguments.after, share, arguments.output)
+    if tried:
+        keep_answers(arguments.output, tried)
 
 
 if __name__ == "__main__":

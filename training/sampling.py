@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from traffic_vlm.processing.bdd100k.answers import answer_class
 
 SMALLEST_GROUP = 30
 """A phrasing with fewer rows than this (a typing slip, say) is balanced with its whole family."""
@@ -99,13 +100,11 @@ class QuestionWeights:
 
 
 def answer_key(question: dict[str, Any]) -> str:
-    """What counts as the same answer for balancing: the decision of a yes/no answer, else the whole text.
+    """What counts as the same answer for balancing: the decision of a yes/no answer, else its class.
 
-    All boxes are one answer: as many as there are, they would leave "There is none." hardly a draw.
+    All boxes are one class: as many as there are, they would leave "There is none." hardly a draw.
     """
-    answer = question["answer"]
-    if answer.startswith("<loc"):
-        return "box"
+    answer = answer_class(question["answer"])
     decision = answer.split(",")[0].rstrip(".")
     return decision if decision in ("Yes", "No") and question["family"] != "move_forward" else answer
 

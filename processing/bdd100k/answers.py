@@ -47,3 +47,8 @@ VEHICLE_IN_WAY = "a vehicle is in the way"
 
 NUMBERS = ("None.", "One.", "Two.", "Three.", "Four.", "Five.", "More than five.")
 OUT_OF_SCOPE = "I cannot tell from this picture."
+
+
+def answer_class(answer: str) -> str:
+    """What an answer is balanced as: itself, or "box" when it is location tokens."""
+    return "box" if answer.startswith("<loc") else answer

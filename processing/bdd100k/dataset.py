@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, Image, IterableDataset, Value
 from PIL import Image as PILImage
 
+from .answers import answer_class
 from .decisions import forerunner_class
 from .families import ask_all
 from .labels import Problems
@@ -287,11 +288,6 @@ def _flatten_batch(batch: dict[str, list]) -> dict[str, list]:
     }
     rows = [row for questions in batch["questions"] for row in questions]
     return {**frame, **{name: [row[name] for row in rows] for name in QUESTION}}
-
-
-def answer_class(answer: str) -> str:
-    """What an answer is balanced as: itself, or "box" when it is location tokens."""
-    return "box" if answer.startswith("<loc") else answer
 
 
 def answer_weights(counts: dict[str, int], longest: float = 20.0) -> dict[str, float]:

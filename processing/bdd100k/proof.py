@@ -18,7 +18,8 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from .dataset import Tally, answer_class, answer_weights, balanced_indices
+from .answers import answer_class
+from .dataset import Tally, answer_weights, balanced_indices
 from .families import FAMILIES
 
 LEAK = 0.03

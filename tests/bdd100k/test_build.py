@@ -20,7 +20,7 @@ import release_files as files
 from loopback_hub import TOKEN, LoopbackHub
 from traffic_vlm.processing.bdd100k import build as building
 from traffic_vlm.processing.bdd100k import documentation, proof
-from traffic_vlm.processing.bdd100k.answers import MOVE_FORWARD
+from traffic_vlm.processing.bdd100k.answers import MOVE_FORWARD, answer_class
 from traffic_vlm.processing.bdd100k.bdd100k_questions import BDD100KQuestions
 from traffic_vlm.processing.bdd100k.build import BuildOptions, build
 from traffic_vlm.processing.bdd100k.dataset import (
@@ -28,7 +28,6 @@ from traffic_vlm.processing.bdd100k.dataset import (
     PRESETS,
     QUESTION,
     Filters,
-    answer_class,
     answer_weights,
     balanced,
     balanced_indices,

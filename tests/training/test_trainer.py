@@ -284,6 +284,7 @@ def test_the_recipe_smooths_the_counts(make_recipe):
 def test_copies_say_nothing_else_about_the_street_than_their_frames(questions):
     from datasets import load_dataset
 
+    assert _share_inside((0.0, 0.0, 1.0, 1.0), (0.25, 0.25, 0.75, 0.75)) == 0.25
     asked, cut_lights = Counter(), 0
     for row in load_dataset(str(questions), split="train").select(range(12)):
         image, own = row.pop("image"), {q["family"]: q["answer"] for q in row["questions"]}
