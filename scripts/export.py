@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
     import transformers
     from traffic_vlm.deployment.export import export
 
+    transformers.logging.set_verbosity_error()  # weights that are missing are told of below, in a line
     transformers.logging.disable_progress_bar()
     folder = export(options.checkpoint, options.output, options.format, getattr(torch, options.dtype))
     print(f"{folder}: encoder, prefill and decode, {size_of(folder)}")

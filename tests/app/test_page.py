@@ -133,6 +133,20 @@ def test_many_frames_are_scrubbed_with_the_arrow_keys(page, files):
     nothing_is_cut_off(page)
 
 
+def test_of_very_many_files_the_first_are_read_and_the_page_says_so(pipe, pictures):
+    from traffic_vlm.app.page import MOST_FRAMES, ask_about_all
+
+    def status_of(count):
+        frames = ((f"{number}.png", pictures["red"]) for number in range(count))
+        return [shown[0] for shown in ask_about_all(pipe, frames, QUESTIONS[0])][-1]
+
+    cut = f"Only the first {MOST_FRAMES} files were read"
+    assert f"Done: {MOST_FRAMES} frames" in status_of(MOST_FRAMES)
+    assert cut not in status_of(MOST_FRAMES)
+    assert f"Done: {MOST_FRAMES} frames" in status_of(MOST_FRAMES + 1)
+    assert cut in status_of(MOST_FRAMES + 1)
+
+
 def test_a_folder_and_a_video_are_asked_about_as_well(page, files, tmp_path):
     av = pytest.importorskip("av", reason="needs the extra [video]")
     from traffic_vlm.app.page import VIDEO_FRAMES_A_LOOK

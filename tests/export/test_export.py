@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from tiny_checkpoint import ANSWERS, QUESTIONS, make_pipeline
 from traffic_vlm.deployment.export import export, load, write_onnx
 from traffic_vlm.deployment.graphs import three_graphs
@@ -145,7 +146,13 @@ def test_eight_bits_are_smaller_and_their_cost_is_measured(exported, pictures, t
 
 def test_the_command_line_says_in_one_line_what_is_wrong(tmp_path):
     make_pipeline(fusion="prefix", image_token_id=3).save_pretrained(tmp_path / "prefix")
+    lacking = tmp_path / "lacking"
+    make_pipeline().save_pretrained(lacking)
+    weights = load_file(lacking / "model.safetensors")
+    del weights["model.projector.linear.weight"]
+    save_file(weights, lacking / "model.safetensors", metadata={"format": "pt"})
     for arguments, message in (
+        (["--checkpoint", lacking, "--output", tmp_path / "out"], "lacks weights"),
         (["--checkpoint", tmp_path / "prefix", "--output", tmp_path / "out"], "cannot be exported"),
         (["--checkpoint", tmp_path / "nothing", "--output", tmp_path / "out"], "no checkpoint here"),
         (["--output", tmp_path / "out", "--dtype", "bfloat16"], "torch_export"),

@@ -79,6 +79,7 @@ def bad_inputs(folder: Path, checkpoint: Path) -> dict[str, tuple[list, str]]:
     (folder / "text.jpg").write_text("no picture")
     Image.new("1", (20000, 6000)).save(folder / "huge.png")
     (folder / "hollow").mkdir()
+    (folder / "folder.png").mkdir()
     shutil.copytree(checkpoint, folder / "weightless", ignore=shutil.ignore_patterns("*.safetensors"))
     shutil.copytree(checkpoint, folder / "broken")
     (folder / "broken" / "model.safetensors").write_bytes(b"\0" * 50)
@@ -108,6 +109,14 @@ def bad_inputs(folder: Path, checkpoint: Path) -> dict[str, tuple[list, str]]:
         "one question empty": (["--image", good, "--text", "Is it?", "--text", ""], "question is empty"),
         "question too long": (["--image", good, "--text", "why " * 4000], "question is too long"),
         "unknown overlay": (["--image", good, "--text", "Is it?", "--overlay", folder / "o.xyz"], "o.xyz"),
+        "overlay of a kind that is only read": (
+            ["--image", good, "--text", "Is it?", "--overlay", folder / "o.psd"],
+            "o.psd: unknown kind of picture",
+        ),
+        "overlay on a folder": (
+            ["--image", good, "--text", "Is it?", "--overlay", folder / "folder.png"],
+            "folder.png: is a folder",
+        ),
         "missing checkpoint": (model("nowhere"), "nowhere: no such checkpoint"),
         "empty checkpoint": (model("hollow"), "hollow: no config.json"),
         "checkpoint without weights": (model("weightless"), "weightless: no weights"),
