@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 GREY = (0.299, 0.587, 0.114)
+PLACES_TRIED = 10  # for an erased rectangle, in a frame where most of the places are labelled
 
 
 def normalise(pixel_values: torch.Tensor) -> torch.Tensor:
@@ -75,17 +76,19 @@ def erase(
     Args:
         images: `(frames, 3, height, width)`; changed in place.
         free: `(frames, rows, columns)` bool, patches that no label and no evidence touches.
-        probability: Share of frames.
+        probability: Share of the frames where a place is looked for; in a few there is none.
         generator: CPU generator that decides everything.
     """
     frames, rows, columns = free.shape
     patch_height, patch_width = images.shape[2] // rows, images.shape[3] // columns
     for frame in torch.nonzero(torch.rand(frames, generator=generator) < probability).flatten().tolist():
-        height = int(torch.randint(1, max(2, rows // 3), (1,), generator=generator))
-        width = int(torch.randint(1, max(2, columns // 3), (1,), generator=generator))
-        top = int(torch.randint(0, rows - height + 1, (1,), generator=generator))
-        left = int(torch.randint(0, columns - width + 1, (1,), generator=generator))
-        if free[frame, top : top + height, left : left + width].all():
-            window = images[frame, :, top * patch_height : (top + height) * patch_height]
-            window[:, :, left * patch_width : (left + width) * patch_width] = 0.0
+        for _ in range(PLACES_TRIED):
+            height = int(torch.randint(1, max(2, rows // 3), (1,), generator=generator))
+            width = int(torch.randint(1, max(2, columns // 3), (1,), generator=generator))
+            top = int(torch.randint(0, rows - height + 1, (1,), generator=generator))
+            left = int(torch.randint(0, columns - width + 1, (1,), generator=generator))
+            if free[frame, top : top + height, left : left + width].all():
+                window = images[frame, :, top * patch_height : (top + height) * patch_height]
+                window[:, :, left * patch_width : (left + width) * patch_width] = 0.0
+                break
     return images

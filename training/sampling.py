@@ -15,6 +15,8 @@ from traffic_vlm.processing.bdd100k.answers import answer_class
 
 SMALLEST_GROUP = 30
 """A phrasing with fewer rows than this (a typing slip, say) is balanced with its whole family."""
+#: How often a frame is shown as it is and not as one of its copies, which all show things larger.
+UNMOVED = 1 / 3
 LARGEST_LOSS_WEIGHT = 4.0
 
 
@@ -106,7 +108,8 @@ def answer_key(question: dict[str, Any]) -> str:
     """
     answer = answer_class(question["answer"])
     decision = answer.split(",")[0].rstrip(".")
-    return decision if decision in ("Yes", "No") and question["family"] != "move_forward" else answer
+    decided = decision in ("Yes", "No", "Safe", "Not safe") and question["family"] != "move_forward"
+    return decision if decided else answer
 
 
 def inclusion_probabilities(weights: np.ndarray, count: int) -> np.ndarray:
@@ -149,11 +152,11 @@ class FrameBatches:
     """Batches of frame indices, the same on every machine, from any step on.
 
     Each epoch is drawn from (seed, epoch); batches run over the epoch's end, so that none is short. A copy
-    of a frame stands for it: an epoch draws one copy of every frame, or more and fewer in proportion to
-    `weights`.
+    of a frame stands for it: an epoch draws every frame once, as it is or as a copy, or more and fewer in
+    proportion to `weights`.
 
     Args:
-        frame_of_row: `(rows,)` which frame a packed row shows; copies share the number.
+        frame_of_row: `(rows,)` which frame a packed row shows; copies share the number and follow it.
         batch_size: Frames a batch, over all processes.
         seed: The run's seed.
         weights: `(rows,)` how often a row's frame is drawn against the others; None draws all alike.
@@ -178,8 +181,13 @@ class FrameBatches:
         edges = np.cumsum(self.times)
         ticks = rng.random() + np.arange(self.num_frames)
         frames = np.minimum(np.searchsorted(edges, ticks, side="right"), self.num_frames - 1)
-        picks = [self.copies[frame][rng.integers(len(self.copies[frame]))] for frame in frames]
-        return rng.permutation(np.array(picks))
+        return rng.permutation(np.array([self._pick(self.copies[frame], rng) for frame in frames]))
+
+    def _pick(self, copies: np.ndarray, rng: np.random.Generator) -> int:
+        """One row of a frame: the frame itself or one of its copies."""
+        if len(copies) == 1 or rng.random() < UNMOVED:
+            return copies[0]
+        return rng.choice(copies[1:])
 
     def from_step(self, step: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (step, row indices `(batch_size,)`) from a step on, without end."""
