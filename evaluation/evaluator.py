@@ -142,6 +142,10 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
         help="write temperature and threshold, fitted on the tuning split, into the checkpoint's config.json",
     )
     args = parser.parse_args(arguments)
+    asks = {name: getattr(args, name) for name in ("frames", "constrained", "mirror", "write_calibration")}
+    if args.predictions and any(asks.values()):
+        name = next(name for name, value in asks.items() if value).replace("_", "-")
+        parser.error(f"--{name} is for asking a model; --predictions are scored as they are")
 
     def work() -> str | None:
         if args.predictions:

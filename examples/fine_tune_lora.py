@@ -21,6 +21,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 with needs("lora"):
     from peft import LoraConfig, get_peft_model
     from tqdm import trange
+    from traffic_vlm.processing.pipeline_traffic_vlm import save_checkpoint
     from traffic_vlm.training.augmentation import normalise
     from traffic_vlm.training.collator import Collator
     from traffic_vlm.training.packing import DataError, open_packed, pack_split
@@ -65,8 +66,7 @@ def fine_tune(options: argparse.Namespace) -> float:
         steps.set_postfix(loss=f"{loss.item():.3f}")
 
     adapted.save_pretrained(options.output / "adapter")
-    adapted.merge_and_unload().save_pretrained(options.output / "merged")
-    processor.save_pretrained(options.output / "merged")
+    save_checkpoint(options.output / "merged", adapted.merge_and_unload(), processor)
     return loss.item()
 
 

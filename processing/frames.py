@@ -37,7 +37,7 @@ def read_frames(
         source: A picture, a folder of pictures (and of folders of them), a folder with Parquet files (column
             `image`, and `image_id` if there is one), a Parquet file, or a video.
         wanted: Whether the frame of a number is needed; the others are skipped cheaply.
-        split: Of a data set, only files that are called `split-...`.
+        split: Of a data set, only files that are called `split-...`; without one, all but `paraphrase-...`.
 
     Yields:
         The wanted frames.
@@ -52,6 +52,8 @@ def read_frames(
         raise FileNotFoundError(f"{path}: no such file or folder.")
     if path.is_dir():
         tables = sorted(path.rglob(f"{split}-*.parquet" if split else "*.parquet"))
+        if not split:  # a data set has its validation frames once more, asked in other words
+            tables = [table for table in tables if not table.name.startswith("paraphrase-")]
         if tables:
             return _from_parquet(tables, wanted)
         if split:

@@ -18,6 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from traffic_vlm.processing.extras import needs
+
+EXTRAS = {"ask": "render", "train": "train", "images": "data", "questions": "data", "render": "render"}
 CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "traffic-vlm"
 ONE = ["Is the left lane clear?"]
 SIXTEEN = [*ONE, "Can I move forward?", "What is the weather?", "Is there a pedestrian?"] * 4
@@ -129,6 +132,27 @@ def make_synthetic(folder: Path, frames: int) -> Path:
     return folder / "questions"
 
 
+def measure(arguments: argparse.Namespace) -> None:
+    """Measures what the command line asks for."""
+    if arguments.what == "ask":
+        measure_ask(arguments.checkpoint, arguments.repeats)
+    elif arguments.what == "images":
+        measure_images(arguments.bdd100k_root)
+    elif arguments.what == "questions":
+        measure_questions(arguments.bdd100k_root, arguments.records)
+    elif arguments.what == "render":
+        measure_render(arguments.synthetic)
+    else:
+        measure_train(
+            arguments.config,
+            arguments.overrides,
+            arguments.packed,
+            arguments.synthetic,
+            arguments.repeats,
+            arguments.peak_tflops,
+        )
+
+
 def main() -> int:
     """Parses the command line and measures."""
     parser = argparse.ArgumentParser(
@@ -148,23 +172,8 @@ def main() -> int:
     try:
         if arguments.what in ("images", "questions") and arguments.bdd100k_root is None:
             raise ValueError(f"{arguments.what} needs --bdd100k-root, the folder of a BDD100K release.")
-        if arguments.what == "ask":
-            measure_ask(arguments.checkpoint, arguments.repeats)
-        elif arguments.what == "images":
-            measure_images(arguments.bdd100k_root)
-        elif arguments.what == "questions":
-            measure_questions(arguments.bdd100k_root, arguments.records)
-        elif arguments.what == "render":
-            measure_render(arguments.synthetic)
-        else:
-            measure_train(
-                arguments.config,
-                arguments.overrides,
-                arguments.packed,
-                arguments.synthetic,
-                arguments.repeats,
-                arguments.peak_tflops,
-            )
+        with needs(EXTRAS[arguments.what]):
+            measure(arguments)
     except (ValueError, OSError) as error:
         print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2

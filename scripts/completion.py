@@ -1,6 +1,7 @@
 """Print tab completion for `python scripts/NAME.py`, for bash, and for zsh through bashcompinit.
 
-It reads the options from the scripts themselves; print it again after an update. Completion of other uses of
+It reads the options from the scripts themselves; print it again after an update. Scripts whose extra is not
+installed are left out. Completion of other uses of
 `python` becomes that of file names.
 
 Examples:
@@ -35,8 +36,8 @@ class Found(Exception):
     """A script's parser, caught on its way to the command line."""
 
 
-def parser_of(script: Path) -> argparse.ArgumentParser:
-    """The parser that a script makes, without letting it do anything."""
+def parser_of(script: Path) -> argparse.ArgumentParser | None:
+    """The parser that a script makes, without letting it do anything; None if an extra is not installed."""
 
     def stop(parser: argparse.ArgumentParser, *_: object) -> None:
         raise Found(parser)
@@ -47,6 +48,8 @@ def parser_of(script: Path) -> argparse.ArgumentParser:
             runpy.run_path(str(script), run_name="__main__")
         except Found as found:
             return found.args[0]
+        except SystemExit:  # it has said on stderr which extra it needs
+            return None
     raise ValueError(f"{script}: parses no arguments")
 
 
@@ -67,7 +70,8 @@ def main() -> int:
         parser.error("needs shtab: pip install shtab")
     for name in names:
         found = parser_of(FOLDER / f"{name}.py")
-        print(shtab.complete(found, shell="bash", root_prefix=f"traffic_vlm_{name}"))
+        if found is not None:
+            print(shtab.complete(found, shell="bash", root_prefix=f"traffic_vlm_{name}"))
     print(DISPATCH)
     return 0
 

@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="Q",
         help=f"question; may be repeated (default: {len(BATTERY)} usual ones)",
     )
-    parser.add_argument("--split", help="of a data set: which one (default: all)")
+    parser.add_argument("--split", help="of a data set: which one (default: each frame once)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th frame (default: 1)")
     parser.add_argument("--shard-frames", type=int, default=64, help="frames a file (default: 64)")
     parser.add_argument("--batch-size", type=int, default=8, help="frames at once (default: 8)")

@@ -57,6 +57,8 @@ def test_checkpoint_is_small_and_safe():
     files = [path for path in CHECKPOINT.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 25 * 2**20
     assert not [path for path in files if path.suffix in (".bin", ".pt", ".pkl", ".pickle")]
+    config = json.loads((CHECKPOINT / "config.json").read_text(encoding="utf-8"))
+    assert config["dtype"] == "float32", "computed in bfloat16 it would be slow on many CPUs"
 
 
 def test_checkpoint_carries_this_code():

@@ -8,8 +8,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import yaml
 from accelerate import Accelerator
 from safetensors import SafetensorError
+
+from .recipe import Recipe, dump_recipe
+
+#: What may differ when a run goes on: how it is computed and when it ends, not what it learns.
+MAY_CHANGE = (
+    "data.packed",
+    "data.workers",
+    "optim.micro_batch_size",
+    "optim.epochs",
+    "optim.max_minutes",
+    "optim.compile",
+    "optim.attention",
+)
 
 
 class StateError(RuntimeError):
@@ -85,6 +99,30 @@ def load_state(accelerator: Accelerator, folder: Path) -> dict[str, Any] | None:
             "folder to start anew."
         ) from error
     return json.loads((states[-1] / "position.json").read_text(encoding="utf-8"))
+
+
+def refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
+    """Refuses to go on with a run of another recipe: what that learnt would pass for this one's.
+
+    Args:
+        folder: The run's, with its `recipe.yaml` and its `states/`; nothing is asked where there are none.
+        recipe: What is to be trained now.
+
+    Raises:
+        StateError: If a setting differs that is not in `MAY_CHANGE`.
+    """
+    path = folder / "recipe.yaml"
+    if not path.is_file() or not complete_states(folder / "states"):
+        return
+    before, now = yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(dump_recipe(recipe))
+    for section in ("model", "data", "loss", "optim"):
+        for name, value in now[section].items():
+            begun = before[section].get(name, value)  # a setting that is newer than the run
+            if begun != value and f"{section}.{name}" not in MAY_CHANGE:
+                raise StateError(
+                    f"{folder}: this run was begun with {section}.{name}={begun}, not {value}. Give another "
+                    "run.output, or delete the folder to start anew."
+                )
 
 
 def _sync(folder: Path) -> None:

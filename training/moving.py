@@ -65,18 +65,20 @@ def moved_copy(
     asked = ask_all(scene_of(moved), seed=int(rng.integers(2**31)), slips=SLIPS)
     own = {question["family"]: question for question in row["questions"]}
     cut = {t["category"] for t in row["objects"] or () if 0 < _share_inside(t["box"], window) < LEAST_INSIDE}
-    questions = [
-        question
-        for question in map(asdict, asked.rows)
+
+    def may_ask(question: dict[str, Any]) -> bool:
+        family = FAMILIES[question["family"]]
         # What the frame itself could not be asked (its lane markings or its labels' limits forbade it, and a
         # row holds neither) its copy is not asked either.
-        if question["family"] in own
-        and FAMILIES[question["family"]].category not in cut
-        and (
-            FAMILIES[question["family"]].group not in STREET
-            or _says_the_same(question, own[question["family"]], window)
-        )
-    ]
+        if question["family"] not in own or family.category in cut:
+            return False
+        # Of all kinds of things at once, an edge may be what the answer rests on.
+        of_all_kinds = bool(cut) and family.category is None
+        if family.group in STREET or of_all_kinds:
+            return _says_the_same(question, own[question["family"]], window)
+        return True
+
+    questions = [question for question in map(asdict, asked.rows) if may_ask(question)]
     return picture, {**moved, "questions": questions}
 
 

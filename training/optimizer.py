@@ -150,14 +150,16 @@ class MasterWeights:
     On CPU this is faster than autocast, which casts weights and activations back and forth.
 
     Args:
-        model: The network, float32; turned into bfloat16.
+        model: The network, float32; its parameters are turned into bfloat16, its buffers (RoPE's
+            frequencies) stay exact, as they are in a loaded checkpoint.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.masters = {
             name: nn.Parameter(p.detach().clone(), p.requires_grad) for name, p in model.named_parameters()
         }
-        model.to(torch.bfloat16)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
         self.working = dict(model.named_parameters())
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -215,9 +217,11 @@ class AveragedWeights:
         own = {name: p.detach().clone() for name, p in model.named_parameters()}
         for name, parameter in model.named_parameters():
             parameter.detach().copy_(whole(self.average[name]))
-        yield
-        for name, parameter in model.named_parameters():
-            parameter.detach().copy_(own[name])
+        try:
+            yield
+        finally:
+            for name, parameter in model.named_parameters():
+                parameter.detach().copy_(own[name])
 
     def state_dict(self) -> dict[str, object]:
         """What a saved state keeps."""

@@ -49,10 +49,19 @@ def folder_files(folder: Path) -> dict[str, Path | bytes]:
     return {name: path for name, path in named.items() if not LEFT_OUT.search(name)}
 
 
+NEEDED = (
+    "config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "modeling_traffic_vlm.py",
+    "pipeline_traffic_vlm.py",
+)
+
+
 def model_publication(repo_id: str, checkpoint: Path, card: Path) -> Publication:
     """Collect a checkpoint folder, with the model card as its README.md."""
     files = folder_files(checkpoint)
-    for needed in ("config.json", "processor_config.json", "tokenizer.json", "modeling_traffic_vlm.py"):
+    for needed in NEEDED:
         if needed not in files:
             raise FileNotFoundError(f"{checkpoint}: no {needed} in it, so it would not load from the Hub.")
     if not any(name.endswith(".safetensors") for name in files):

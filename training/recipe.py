@@ -264,6 +264,11 @@ class Recipe:
                 raise RecipeError(f"{key} is {value}: it must be above 0.")
         if not 0 <= self.data.max_zoom <= 0.5:
             raise RecipeError(f"data.max_zoom is {self.data.max_zoom}: it must lie between 0 and 0.5.")
+        if not 0 <= self.data.count_smoothing < 2 / 3:
+            raise RecipeError(
+                f"data.count_smoothing is {self.data.count_smoothing}: it must be at least 0 and below 2/3, or "
+                "a count's neighbours would be taught more often than the count."
+            )
         if not 0 < self.optim.decay <= 1:
             raise RecipeError(f"optim.decay is {self.optim.decay}: it must be above 0 and at most 1.")
         if not 0 <= self.optim.warmup < 1:

@@ -39,7 +39,7 @@ def write_record(
     Args:
         folder: Where; made anew.
         model: The network with the weights to ship; saved in bfloat16, which has float32's range in half the
-            bytes.
+            bytes, and loaded in float32 where nobody asks for another, since many CPUs are slow in bfloat16.
         tokenizer: Its tokenizer.
         recipe: The resolved recipe.
         position: Step and seconds of training.
@@ -60,9 +60,10 @@ def write_record(
         for name, value in model.state_dict().items()
         if name not in tied
     }
-    trained_as, model.config.dtype = model.config.dtype, torch.bfloat16
     save_checkpoint(folder, model, processor, state_dict=weights)
-    model.config.dtype = trained_as
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))  # with the dtype of training
+    text = json.dumps(written | {"dtype": "float32"}, indent=2)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     record = folder / "training"
     record.mkdir(exist_ok=True)
     (record / "recipe.yaml").write_text(dump_recipe(recipe), encoding="utf-8")

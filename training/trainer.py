@@ -33,7 +33,7 @@ from tqdm import tqdm
 from traffic_vlm.evaluation.metrics import format_table
 
 from .augmentation import erase, normalise, photometric
-from .checkpoints import load_state, save_state
+from .checkpoints import load_state, refuse_other_recipe, save_state
 from .collator import Batch, Collator
 from .objectives import OBJECTIVES
 from .optimizer import AveragedWeights, MasterWeights, build_optimizer, rate_scale, set_rate
@@ -170,6 +170,7 @@ class Trainer:
             TrainingError: When the loss is not a number or grows, or when something cannot be written; the
                 last good state stays on disk.
         """
+        refuse_other_recipe(self.output, self.recipe)
         saved = load_state(self.accelerator, self.output / "states")
         if saved:
             self.position.update({"table": saved["step"], **saved})

@@ -117,12 +117,15 @@ def test_a_data_set_is_read_by_split(predict, checkpoint, pictures, tmp_path):
         picture.save(buffer, "PNG")
         cells.append({"bytes": buffer.getvalue(), "path": None})
     (tmp_path / "set" / "data").mkdir(parents=True)
-    for split in ("train", "val"):
+    for split in ("train", "val", "paraphrase"):  # of which the last has frames of val again
         table = pa.table({"image_id": [f"{split}-{color}" for color in pictures], "image": cells})
         pq.write_table(table, tmp_path / "set" / "data" / f"{split}-00000-of-00001.parquet")
     output = tmp_path / "answers"
     assert run(predict, checkpoint, "--source", tmp_path / "set", "--split", "val", "--output", output) == 0
     assert {row["name"] for row in rows_of(output)} == {f"val-{color}" for color in pictures}
+    assert run(predict, checkpoint, "--source", tmp_path / "set", "--output", tmp_path / "all") == 0
+    names = {row["name"] for row in rows_of(tmp_path / "all")}
+    assert names == {f"{split}-{color}" for split in ("train", "val") for color in pictures}
 
 
 def test_a_video_is_read_frame_by_frame(predict, checkpoint, tmp_path):

@@ -108,5 +108,7 @@ def test_page_runs(page, checkout):
         assert (checkout / "outputs" / "tiny_run" / "last" / "model.safetensors").is_file()
     if page == "docs/fine_tuning.md":
         assert (checkout / "runs" / "fine_tune" / "last" / "model.safetensors").is_file()
-        assert (checkout / "runs" / "lora" / "merged" / "model.safetensors").is_file()
+        merged = checkout / "runs" / "lora" / "merged"
+        for name in ("model.safetensors", "pipeline_traffic_vlm.py", "decision.json"):
+            assert (merged / name).is_file(), "a checkpoint as others are"
         assert (checkout / "runs" / "lora" / "adapter" / "adapter_model.safetensors").stat().st_size < 2**20

@@ -154,6 +154,13 @@ def test_the_command_ends_in_one_line(arguments, message, tmp_path, capsys, monk
     assert "\n" not in error
 
 
+def test_what_asks_a_model_is_refused_beside_predictions(capsys):
+    for option in (["--mirror"], ["--frames", "3"], ["--write-calibration"], ["--constrained"]):
+        with pytest.raises(SystemExit):
+            evaluator.main(["--predictions", "answers.csv", *option])
+        assert f"{option[0]} is for asking a model" in capsys.readouterr().err
+
+
 def test_a_split_that_is_not_there_is_named(dataset):
     with pytest.raises(DatasetError, match="'nowhere'"):
         evaluator.open_frames(dataset, "nowhere")

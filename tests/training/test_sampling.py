@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traffic_vlm.training.sampling import (
     LARGEST_LOSS_WEIGHT,
+    UNMOVED,
     FrameBatches,
     QuestionWeights,
+    answer_key,
     frame_weights,
     inclusion_probabilities,
 )
@@ -108,6 +110,27 @@ def test_an_epoch_shows_each_frame_once_in_one_of_its_copies():
     epochs = [batches.epoch(number) for number in range(20)]
     assert all(sorted((epoch // 3).tolist()) == [0, 1, 2, 3, 4] for epoch in epochs)
     assert {int(row) for epoch in epochs for row in epoch} == set(range(15))
+
+
+def test_a_third_of_an_epoch_is_frames_as_they_are():
+    batches = FrameBatches(np.repeat(np.arange(50), 9), batch_size=5, seed=0)
+    drawn = np.concatenate([batches.epoch(number) for number in range(40)])
+    assert np.mean(drawn % 9 == 0) == pytest.approx(UNMOVED, abs=0.05)
+    assert np.mean(drawn % 9 == 8) == pytest.approx((1 - UNMOVED) / 8, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("family", "answer", "key"),
+    [
+        ("turn_left", "Yes, the left lane is clear.", "Yes"),
+        ("command_turn_left", "Not safe, a vehicle is there.", "Not safe"),
+        ("command_turn_left", "Safe.", "Safe"),
+        ("move_forward", "No, a red light.", "No, a red light."),
+        ("weather", "Rainy.", "Rainy."),
+    ],
+)
+def test_a_decision_is_one_answer_whatever_its_reason(family, answer, key):
+    assert answer_key({"family": family, "answer": answer}) == key
 
 
 def test_frames_with_a_rare_answer_are_drawn_more_often():

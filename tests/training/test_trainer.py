@@ -114,9 +114,20 @@ def test_a_resumed_run_ends_with_the_same_bits(make_recipe, optimizer):
         assert torch.equal(weight, again.average.state_dict()["average"][name])
 
 
-def test_the_state_of_another_optimiser_is_refused(make_recipe):
+def test_a_run_does_not_go_on_with_another_recipe(make_recipe):
+    Trainer(make_recipe("optim.epochs=0.25", "run.save_every=1", output="changed")).train()
+    other = Trainer(make_recipe("optim.epochs=0.25", "optim.learning_rate=1e-4", output="changed"))
+    with pytest.raises(StateError, match=r"begun with optim\.learning_rate=0\.002, not 0\.0001"):
+        other.train()
+    longer = Trainer(make_recipe("optim.epochs=0.5", output="changed"))
+    longer.train()
+    assert longer.position["step"] > other.total, "more epochs are no other recipe"
+
+
+def test_a_state_that_does_not_fit_is_refused(make_recipe):
     Trainer(make_recipe("optim.epochs=0.25", "run.save_every=1", output="changed")).train()
     again = Trainer(make_recipe("optim.epochs=0.25", "optim.optimizer=muon", output="changed"))
+    (again.output / "recipe.yaml").unlink()  # so that the recipe is not what stops it
     with pytest.raises(StateError, match="does not fit this recipe"):
         again.train()
 
@@ -173,7 +184,9 @@ def test_two_processes_follow_the_curve_of_one(make_recipe, tmp_path, objective)
 def test_bfloat16_copies_follow_float32(make_recipe):
     options = ("optim.batch_size=2", "data.questions_per_image=2")
     _, exact = steps(make_recipe(*options, output="exact"), 3)
-    _, rounded = steps(make_recipe(*options, "run.precision=bf16_masters", output="rounded"), 3)
+    trainer, rounded = steps(make_recipe(*options, "run.precision=bf16_masters", output="rounded"), 3)
+    rotary = trainer.network.model.language_model.rotary_emb
+    assert torch.equal(rotary.inv_freq, rotary.frequencies()[0]), "RoPE as in the checkpoint when loaded"
     np.testing.assert_allclose([v["answers"] for v in rounded], [v["answers"] for v in exact], rtol=0.05)
 
 
@@ -285,7 +298,12 @@ def test_copies_say_nothing_else_about_the_street_than_their_frames(questions):
     from datasets import load_dataset
 
     assert _share_inside((0.0, 0.0, 1.0, 1.0), (0.25, 0.25, 0.75, 0.75)) == 0.25
-    asked, cut_lights = Counter(), 0
+
+    def slivers(row, window, category=None):
+        things = [t for t in row["objects"] if category in (None, t["category"])]
+        return [t for t in things if 0 < _share_inside(t["box"], window) < LEAST_INSIDE]
+
+    asked, cut_lights, near_edges = Counter(), 0, 0
     for row in load_dataset(str(questions), split="train").select(range(12)):
         image, own = row.pop("image"), {q["family"]: q["answer"] for q in row["questions"]}
         for seed in range(4):
@@ -297,18 +315,17 @@ def test_copies_say_nothing_else_about_the_street_than_their_frames(questions):
                     assert question["answer"] == own[question["family"]]
                     asked[family.group] += 1
                 if family.category:
-                    shares = [
-                        _share_inside(t["box"], window)
-                        for t in row["objects"]
-                        if t["category"] == family.category
-                    ]
-                    assert not [share for share in shares if 0 < share < LEAST_INSIDE]
+                    assert not slivers(row, window, family.category)
+                elif family.group == "compare_sides" and slivers(row, window):
+                    assert question["answer"] == own[question["family"]]
+                    near_edges += 1
             for thing in moved["objects"]:
                 if thing["category"] == "traffic light" and thing["truncated"]:
                     assert thing["light"] is None
                     cut_lights += 1
     assert min(asked["lane_clear"], asked["move_forward"]) > 10
     assert cut_lights
+    assert near_edges
 
 
 def test_a_lane_that_the_window_cuts_away_is_not_denied():
@@ -404,6 +421,7 @@ def test_unknown_family_in_a_recipe_is_refused():
 def test_exported_checkpoint_answers_in_a_process_without_the_source(make_recipe, tmp_path):
     recipe = make_recipe("optim.epochs=0.5", output="export")
     folder = Trainer(recipe).train()
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["dtype"] == "float32"
     Image.new("RGB", (64, 36), "gray").save(tmp_path / "frame.png")
     code = f"""
 import sys

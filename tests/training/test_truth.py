@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from traffic_vlm.training.augmentation import photometric
+from traffic_vlm.training.augmentation import erase, photometric
 from traffic_vlm.training.collator import IGNORED, PATCH_LABELS, patch_targets
 from traffic_vlm.training.trainer import Trainer
 from traffic_vlm.training.weather import CHANGES
@@ -76,6 +76,16 @@ def test_nothing_is_painted_over_labels_evidence_or_the_unknown(make_recipe):
     taboo = torch.stack(list(patches.values())).any(0)
     assert painted[taboo].sum() == 0
     assert painted[~taboo].sum() > 0
+
+
+def test_a_place_to_erase_is_found_where_there_are_few():
+    free = torch.zeros(200, 14, 24, dtype=torch.bool)
+    free[:, :5] = True  # only the sky
+    images = torch.ones(200, 3, 14, 24)
+    erase(images, free, 1.0, torch.Generator().manual_seed(0))
+    found = (images == 0).any(3).any(2).any(1).float().mean()
+    assert found > 0.85, "one try finds it in a third of the frames"
+    assert (images[:, :, 5:] == 1).all()
 
 
 def test_a_thing_of_unknown_kind_makes_its_group_unknown_and_nothing_absent():
