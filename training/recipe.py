@@ -266,7 +266,7 @@ class Recipe:
             raise RecipeError(f"data.max_zoom is {self.data.max_zoom}: it must lie between 0 and 0.5.")
         if not 0 <= self.data.count_smoothing < 2 / 3:
             raise RecipeError(
-                f"data.count_smoothing is {self.data.count_smoothing}: it must be at least 0 and below 2/3, or "
+                f"data.count_smoothing is {self.data.count_smoothing}: it must lie in 0 to below 2/3, or "
                 "a count's neighbours would be taught more often than the count."
             )
         if not 0 < self.optim.decay <= 1:
