@@ -1,6 +1,6 @@
 # Every target does its own set-up: a virtual environment in .venv with what the target needs. A second call repeats nothing.
 PYTHON ?= python3
-# A CPU is enough for everything here. Another version, or a file: make test TORCH="torch>=2.6"
+# A CPU is enough for everything here. Another version: make test TORCH="torch>=2.6"
 TORCH ?= torch==2.13.0
 
 ifeq ($(OS),Windows_NT)

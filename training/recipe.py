@@ -53,7 +53,7 @@ class DataSection:
         packed: Where the packed frames go; None puts them beside the data set.
         questions_per_image: Questions asked of each frame in a step (K).
         variants: Shifted and zoomed copies of every training frame beside the original, their questions
-            asked anew of the moved scene so that no answer turns false.
+            asked anew of the moved scene so that no answer turns false. A third of the draws is the original.
         max_zoom: Largest share of width or height that such a copy cuts away, 0 to 0.5.
         mirror: Probability that a frame is mirrored, its words with it.
         rephrase: Probability that a question is asked in words drawn anew from its family's training

@@ -15,8 +15,8 @@ from traffic_vlm.processing.bdd100k.answers import answer_class
 
 SMALLEST_GROUP = 30
 """A phrasing with fewer rows than this (a typing slip, say) is balanced with its whole family."""
-#: How often a frame is shown as it is and not as one of its copies, which all show things larger.
 UNMOVED = 1 / 3
+"""How often a frame is shown as it is and not as one of its copies, which all show things larger."""
 LARGEST_LOSS_WEIGHT = 4.0
 
 

@@ -171,6 +171,7 @@ class Trainer:
                 last good state stays on disk.
         """
         refuse_other_recipe(self.output, self.recipe)
+        self.accelerator.wait_for_everyone()  # all have read the recipe that the first will write anew
         saved = load_state(self.accelerator, self.output / "states")
         if saved:
             self.position.update({"table": saved["step"], **saved})

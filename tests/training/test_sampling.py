@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from traffic_vlm.training.sampling import (
     LARGEST_LOSS_WEIGHT,
-    UNMOVED,
     FrameBatches,
     QuestionWeights,
     answer_key,
@@ -115,8 +114,8 @@ def test_an_epoch_shows_each_frame_once_in_one_of_its_copies():
 def test_a_third_of_an_epoch_is_frames_as_they_are():
     batches = FrameBatches(np.repeat(np.arange(50), 9), batch_size=5, seed=0)
     drawn = np.concatenate([batches.epoch(number) for number in range(40)])
-    assert np.mean(drawn % 9 == 0) == pytest.approx(UNMOVED, abs=0.05)
-    assert np.mean(drawn % 9 == 8) == pytest.approx((1 - UNMOVED) / 8, abs=0.03)
+    assert np.mean(drawn % 9 == 0) == pytest.approx(1 / 3, abs=0.05)
+    assert np.mean(drawn % 9 == 8) == pytest.approx(1 / 12, abs=0.03)
 
 
 @pytest.mark.parametrize(

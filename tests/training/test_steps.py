@@ -140,6 +140,9 @@ def test_the_average_follows_its_formula_and_gives_weights_back():
     with average.weights(layer):
         torch.testing.assert_close(layer.weight.detach(), expected)
     assert torch.equal(layer.weight, own)
+    with pytest.raises(OSError, match="full"), average.weights(layer):
+        raise OSError("the disk is full")
+    assert torch.equal(layer.weight, own)
 
 
 def test_everything_is_made_on_the_accelerators_device(make_recipe, monkeypatch):

@@ -190,6 +190,12 @@ def test_bfloat16_copies_follow_float32(make_recipe):
     np.testing.assert_allclose([v["answers"] for v in rounded], [v["answers"] for v in exact], rtol=0.05)
 
 
+def test_what_was_trained_in_bfloat16_is_loaded_in_float32(make_recipe):
+    folder = Trainer(make_recipe("optim.epochs=0.25", "run.precision=bf16_masters", output="half")).train()
+    assert load_file(folder / "model.safetensors")["model.projector.linear.weight"].dtype == torch.bfloat16
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["dtype"] == "float32"
+
+
 def test_moved_copies_keep_boxes_on_their_things(questions):
     from datasets import load_dataset
 
@@ -421,7 +427,6 @@ def test_unknown_family_in_a_recipe_is_refused():
 def test_exported_checkpoint_answers_in_a_process_without_the_source(make_recipe, tmp_path):
     recipe = make_recipe("optim.epochs=0.5", output="export")
     folder = Trainer(recipe).train()
-    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["dtype"] == "float32"
     Image.new("RGB", (64, 36), "gray").save(tmp_path / "frame.png")
     code = f"""
 import sys
