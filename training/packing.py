@@ -26,6 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .moving import moved_copy
+from .pasting import Cuttings, cuttings_of, pasted
 
 GRID = (90, 160)
 LARGEST_IN_MEMORY = 6 * 2**30
@@ -124,6 +125,7 @@ def pack_split(
     image_size: tuple[int, int],
     variants: int = 0,
     max_zoom: float = 0.15,
+    paste: float = 0.0,
     seed: int = 0,
 ) -> int:
     """Packs one split of a Parquet data set; nothing is there until everything is there.
@@ -135,7 +137,8 @@ def pack_split(
         image_size: `(height, width)` in pixels of the packed frames.
         variants: Shifted and zoomed copies a frame beside the original.
         max_zoom: Largest share of a side that a copy cuts away.
-        seed: Decides the copies' windows.
+        paste: Share of the copies into which rare things of other frames are pasted.
+        seed: Decides the copies' windows and what is pasted.
 
     Returns:
         Number of packed frames, copies included.
@@ -151,14 +154,16 @@ def pack_split(
         "frames": total,
         "variants": variants,
         "max_zoom": max_zoom,
+        "paste": paste,
         "seed": seed,
         "source": fingerprint(dataset, split),
     }
     rows = tqdm(source, desc=f"packing {split}", unit="frame")
     try:
+        cuttings = cuttings_of(source, seed) if variants and paste else None
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        _write(part, _with_copies(rows, variants, max_zoom, seed), total, image_size)
+        _write(part, _with_copies(rows, variants, max_zoom, seed, paste, cuttings), total, image_size)
         (part / "packed.json").write_text(json.dumps(summary), encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         part.rename(final)
@@ -182,6 +187,7 @@ def check_packed(
     image_size: tuple[int, int],
     variants: int = 0,
     max_zoom: float = 0.15,
+    paste: float = 0.0,
 ) -> None:
     """Refuses a packed split that `pack_split` would not make of the same arguments.
 
@@ -191,10 +197,10 @@ def check_packed(
         DataError: If size, copies or data set are others.
     """
     path = Path(folder) / split
-    packed = json.loads((path / "packed.json").read_text(encoding="utf-8"))
+    packed = {"paste": 0.0, **json.loads((path / "packed.json").read_text(encoding="utf-8"))}
     wanted = {"image_size": list(image_size), "variants": variants, "source": fingerprint(dataset, split)}
     if variants:
-        wanted["max_zoom"] = max_zoom
+        wanted |= {"max_zoom": max_zoom, "paste": paste}
     for name, value in wanted.items():
         there = packed.get(name)
         if None not in (there, value) and there != value:
@@ -232,7 +238,12 @@ def _write(
 
 
 def _with_copies(
-    source: Iterable[dict[str, Any]], variants: int, max_zoom: float, seed: int
+    source: Iterable[dict[str, Any]],
+    variants: int,
+    max_zoom: float,
+    seed: int,
+    paste: float,
+    cuttings: Cuttings | None,
 ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
     """Pictures and plain rows, each original followed by its copies."""
     for index, row in enumerate(source):
@@ -243,7 +254,11 @@ def _with_copies(
                 # Only labels of all kinds of things can be asked anew: the copy is the frame itself.
                 yield image, {**plain_row(row), "copy": copy + 1}
                 continue
-            picture, moved = moved_copy(image, row, max_zoom, np.random.default_rng((seed, index, copy)))
+            rng = np.random.default_rng((seed, index, copy))
+            frame = image, row
+            if cuttings and copy >= round(variants * (1 - paste)):
+                frame = pasted(image, row, cuttings, rng)
+            picture, moved = moved_copy(*frame, max_zoom, rng)
             yield picture, {**plain_row(moved), "copy": copy + 1}
 
 

@@ -55,6 +55,7 @@ class DataSection:
         variants: Shifted and zoomed copies of every training frame beside the original, their questions
             asked anew of the moved scene so that no answer turns false. A third of the draws is the original.
         max_zoom: Largest share of width or height that such a copy cuts away, 0 to 0.5.
+        paste: Share of those copies into which rare things of other frames are pasted (see pasting.py).
         mirror: Probability that a frame is mirrored, its words with it.
         rephrase: Probability that a question is asked in words drawn anew from its family's training
             phrasings, so that a frame is not always asked in the same words.
@@ -85,6 +86,7 @@ class DataSection:
     questions_per_image: int = 8
     variants: int = 0
     max_zoom: float = 0.15
+    paste: float = 0.0
     mirror: float = 0.5
     rephrase: float = 0.0
     count_smoothing: float = 0.0
@@ -264,6 +266,8 @@ class Recipe:
                 raise RecipeError(f"{key} is {value}: it must be above 0.")
         if not 0 <= self.data.max_zoom <= 0.5:
             raise RecipeError(f"data.max_zoom is {self.data.max_zoom}: it must lie between 0 and 0.5.")
+        if not 0 <= self.data.paste <= 1:
+            raise RecipeError(f"data.paste is {self.data.paste}: it must lie between 0 and 1.")
         if not 0 <= self.data.count_smoothing < 2 / 3:
             raise RecipeError(
                 f"data.count_smoothing is {self.data.count_smoothing}: it must lie in 0 to below 2/3, or "

@@ -69,6 +69,7 @@ def packed_folder(recipe: Recipe) -> Path:
     data = recipe.data
     height, width = read_model_config(recipe).vision_config.image_size
     name = f"packed-{width}x{height}" + (f"-v{data.variants}" if data.variants else "")
+    name += "-pasted" if data.variants and data.paste else ""
     return Path(data.packed) if data.packed else Path(data.dataset) / name
 
 
@@ -92,13 +93,17 @@ def pack_recipe(recipe: Recipe) -> Path:
 
 
 def _pack_once(recipe: Recipe, split: str, folder: Path) -> None:
-    height, width = read_model_config(recipe).vision_config.image_size
-    variants = recipe.data.variants if split == "train" else 0
-    wanted = (recipe.data.dataset, split, folder, (height, width), variants, recipe.data.max_zoom)
+    data, size = recipe.data, read_model_config(recipe).vision_config.image_size
+    wanted = (data.dataset, split, folder, tuple(size))
+    copies = (
+        {"variants": data.variants, "max_zoom": data.max_zoom, "paste": data.paste}
+        if split == "train"
+        else {}
+    )
     if is_packed(folder, split):
-        check_packed(*wanted)
+        check_packed(*wanted, **copies)
     else:
-        pack_split(*wanted, seed=recipe.run.seed)
+        pack_split(*wanted, **copies, seed=recipe.run.seed)
 
 
 def keep_streamed(recipe: Recipe) -> Path:
