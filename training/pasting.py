@@ -1,11 +1,11 @@
 """Rare things of some frames shown in others (copy and paste, Ghiasi et al. 2021, https://arxiv.org/abs/2012.07177),
 against learning by heart which frames have them.
 
-A cutting holds a rare thing and everything that touches it, so that no part of an unlabelled thing comes along.
-It stands as high above or below the horizon as before, hides nothing that is labelled, and comes from the same
-time of day. As many cuttings hold nothing, so that an edge in the picture tells nothing about what is inside.
-What a cutting does to the street (is that lane still free?) no rule knows: only kinds of things, and the frame
-as a whole, are asked about afterwards.
+A cutting holds a rare thing and everything that touches it, so that no part of an unlabelled thing comes
+along. It stands as high above or below the horizon as before, hides nothing that is labelled, and comes from
+the same time of day. As many cuttings hold nothing, so that an edge in the picture tells nothing about what
+is inside. What a cutting does to the street (is that lane still free?) no rule knows: only kinds of things,
+and the frame as a whole, are asked about afterwards.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def cuttings_of(source: Any, seed: int) -> Cuttings:
 
 
 def place_around(thing: dict[str, Any], objects: Sequence[dict[str, Any]]) -> Box | None:
-    """The smallest rectangle with the thing in it that no labelled thing's edge crosses; None when it would be
-    too large, the thing is too small or cut off, or something in it is of unknown kind."""
+    """The smallest rectangle with the thing in it that no labelled thing's edge crosses; None when it would
+    be too large, the thing is too small or cut off, or something in it is of unknown kind."""
     if area(thing["box"]) < SMALLEST or thing["truncated"]:
         return None
     place, inside = widened(thing["box"]), [thing]
@@ -165,7 +165,7 @@ def may_still_be_asked(family: str) -> bool:
 
 
 def free_place(place: Box, taken: Sequence[Box], rng: np.random.Generator) -> Box | None:
-    """Somewhere at the same place relative to the horizon, a little nearer or farther, that covers nothing."""
+    """Somewhere as high above or below the horizon, a little nearer or farther, that covers nothing."""
     x1, y1, x2, y2 = place
     for _ in range(PLACES_TRIED):
         scale = rng.uniform(0.8, 1.25)

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "processing"))
-from serving import serve  # noqa: E402
+from serving import serve, stop  # noqa: E402
 from tiny_checkpoint import checkpoint, pictures, pipe  # noqa: E402
 
 __all__ = ["checkpoint", "pictures", "pipe"]
@@ -16,17 +16,18 @@ __all__ = ["checkpoint", "pictures", "pipe"]
 # Without these, Chromium keeps asking for hosts of its maker.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
+# A container's /dev/shm is too small for Chromium, which crashes or hangs when it is full.
+FLAGS += ["--disable-dev-shm-usage"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(checkpoint):
     process, address = serve([sys.executable, "scripts/app.py", "--checkpoint", str(checkpoint)])
     yield address
-    process.terminate()
-    process.wait()
+    stop(process)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop runs as long as this does, in the way of any other
 def browser():
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:

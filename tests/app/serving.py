@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,5 +22,17 @@ def serve(command, env=None, cwd=ROOT):
     for line in process.stdout:
         said.append(line)
         if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+            # Read on, or a server that writes much would stand still before a full pipe.
+            threading.Thread(target=process.stdout.read, daemon=True).start()
             return process, found.group()
     raise AssertionError(f"the page was not served: {''.join(said)}")
+
+
+def stop(process):
+    """Ends a server; one that does not listen within 20 seconds is killed."""
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=20)

@@ -7,7 +7,7 @@ import sysconfig
 import urllib.request
 from pathlib import Path
 
-from serving import ROOT, serve
+from serving import ROOT, serve, stop
 
 sys.path.insert(0, str(ROOT / "tests" / "processing"))
 from scripts_loader import load_script
@@ -36,8 +36,7 @@ def test_the_folder_alone_starts_in_a_fresh_process(checkpoint, tmp_path):
         assert "TrafficVLM" in page
         assert "The frame" in page or "Pick a frame" in page
     finally:
-        process.terminate()
-        process.wait()
+        stop(process)
     found = subprocess.run(
         [sys.executable, "-S", "-c", check], cwd=tmp_path / "space", capture_output=True, text=True,
         env={**os.environ, **environment},
