@@ -1,0 +1,136 @@
+"""What is pasted into a frame is labelled, hides nothing that is labelled, and leaves no false answer."""
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+from traffic_vlm.processing.bdd100k.families import FAMILIES, ask_all
+from traffic_vlm.processing.bdd100k.geometry import HORIZON
+from traffic_vlm.training.moving import moved_copy, scene_of
+from traffic_vlm.training.packing import open_packed, pack_split
+from traffic_vlm.training.pasting import NOTHING, cuttings_of, overlap, pasted, place_around
+
+GREY, BLUE = (120, 120, 120), (0, 0, 255)
+
+
+def thing(category, *box, truncated=False):
+    return {"category": category, "box": list(box), "occluded": False, "truncated": truncated, "light": None}
+
+
+BUS = thing("bus", 0.4, 0.4, 0.6, 0.7)
+
+
+def row(*objects, timeofday="daytime"):
+    """A grey frame in which buses are blue and everything else is white, and what is asked about it."""
+    pixels = np.full((180, 320, 3), GREY, np.uint8)
+    for one in objects:
+        x1, y1, x2, y2 = (round(v * side) for v, side in zip(one["box"], (320, 180) * 2, strict=True))
+        pixels[y1:y2, x1:x2] = BLUE if one["category"] == "bus" else 255
+    labels = {"image_id": "f", "split": "train", "source": "bdd100k", "weather": "clear", "scene": "highway"}
+    labels |= {"timeofday": timeofday, "objects": list(objects), "drivable": np.zeros((90, 160), np.uint8)}
+    questions = [vars_of(question) for question in ask_all(scene_of(labels), seed=0).rows]
+    return {**labels, "image": Image.fromarray(pixels), "questions": questions}
+
+
+def vars_of(question):
+    return {name: getattr(question, name) for name in question.__slots__}
+
+
+@pytest.fixture
+def cuttings():
+    rows = [row(BUS), row(thing("car", 0.1, 0.5, 0.2, 0.6))]
+    names = ("image", "objects", "timeofday")
+    source = datasets.Dataset.from_dict({name: [one[name] for one in rows] for name in names})
+    return cuttings_of(source, seed=0)
+
+
+def test_as_many_cuttings_hold_nothing(cuttings):
+    kept = cuttings.kept["daytime"]
+    assert len(kept["bus"]) == len(kept[NOTHING]) == 1
+    assert kept["bus"][0].objects[0]["box"] == BUS["box"]
+    assert kept[NOTHING][0].objects == []
+    assert (np.asarray(kept[NOTHING][0].picture) == GREY).all()
+    assert cuttings.draw("night", np.random.default_rng(0)) is None
+    assert cuttings.draw(None, np.random.default_rng(0)) is None
+
+
+def test_what_touches_a_thing_comes_along_whole_or_nothing_does():
+    rider = thing("rider", 0.5, 0.3, 0.6, 0.5)
+    bicycle = thing("bicycle", 0.55, 0.45, 0.65, 0.6)
+    beside = thing("car", 0.655, 0.5, 0.75, 0.6)  # touches the bicycle's margin only
+    place = place_around(rider, [rider, bicycle, beside, thing("car", 0.1, 0.5, 0.2, 0.6)])
+    assert place[0] < 0.5 < 0.75 < place[2] < 0.8
+    assert place_around(rider, [rider, bicycle, thing("other vehicle", 0.6, 0.5, 0.7, 0.6)]) is None
+    assert place_around(rider, [rider, thing("car", 0.55, 0.45, 1.0, 0.8)]) is None, (
+        "reaches the frame's edge"
+    )
+    assert place_around(thing("bus", 0.2, 0.2, 0.7, 0.6), []) is None, "too large"
+    assert place_around(thing("bus", 0.4, 0.4, 0.6, 0.7, truncated=True), []) is None
+
+
+def test_a_pasted_thing_is_labelled_where_it_is_seen_and_hides_nothing(cuttings):
+    here = row(thing("car", 0.3, 0.45, 0.45, 0.6), thing("pedestrian", 0.7, 0.4, 0.75, 0.6))
+    found = 0
+    for seed in range(30):
+        picture, changed = pasted(here["image"], here, cuttings, np.random.default_rng(seed))
+        assert changed["objects"][:2] == here["objects"]
+        pixels = np.asarray(picture).astype(int)
+        for old in here["objects"]:
+            x1, y1, x2, y2 = (round(v * side) for v, side in zip(old["box"], (320, 180) * 2, strict=True))
+            assert (pixels[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1] == 255).all()
+        buses = [one["box"] for one in changed["objects"][2:]]
+        blue = (pixels[..., 2] - pixels[..., 0]) > 128
+        assert bool(buses) == blue.any()
+        for box in buses:
+            found += 1
+            x1, y1, x2, y2 = (round(v * side) for v, side in zip(box, (320, 180) * 2, strict=True))
+            assert blue[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].all()
+            blue[max(0, y1 - 2) : y2 + 2, max(0, x1 - 2) : x2 + 2] = False
+            above, below = HORIZON - box[1], box[3] - HORIZON
+            assert above / below == pytest.approx((HORIZON - 0.4) / (0.7 - HORIZON)), "as high as it was"
+            assert not any(overlap(box, old["box"]) for old in here["objects"])
+        assert not blue.any(), "every bus that is seen is labelled"
+    assert found > 10
+
+
+def test_questions_about_the_street_are_left_out_and_the_others_asked_anew(cuttings):
+    here = row(thing("car", 0.3, 0.45, 0.45, 0.6))
+    assert any(FAMILIES[question["family"]].group == "vehicle_near" for question in here["questions"])
+    answers = set()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        picture, changed = pasted(here["image"], here, cuttings, rng)
+        _, moved = moved_copy(picture, changed, 0.0, rng)
+        if picture is here["image"]:
+            continue
+        assert moved["drivable"] is None
+        for question in moved["questions"]:
+            family = FAMILIES[question["family"]]
+            assert family.category or family.group in (
+                "weather",
+                "weather_is",
+                "time_of_day",
+                "time_is",
+                "place",
+            )
+            if question["family"] == "presence_bus":
+                is_there = any(one["category"] == "bus" for one in moved["objects"])
+                assert question["answer"].startswith("Yes" if is_there else "No")
+                answers.add(is_there)
+    assert answers == {True, False}
+
+
+def test_packing_pastes_into_its_share_of_the_copies(questions, tmp_path):
+    pack_split(questions, "train", tmp_path / "with", (48, 80), variants=4, max_zoom=0.2, paste=0.5)
+    pack_split(questions, "train", tmp_path / "without", (48, 80), variants=4, max_zoom=0.2)
+    with_things, without = (open_packed(tmp_path / name, "train") for name in ("with", "without"))
+    differ = (with_things.frames != without.frames).any((1, 2, 3)).reshape(-1, 5)
+    assert not differ[:, :3].any()
+    assert differ[:, 3:].any()
+    changed = [row for row, other in zip(with_things.rows, differ.flatten(), strict=True) if other]
+    assert any(
+        question["answer"].startswith("Yes")
+        for one in changed
+        for question in one["questions"]
+        if question["family"].startswith("presence_")
+    )
