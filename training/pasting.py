@@ -154,7 +154,7 @@ def pasted(
     if not taken:
         return image, row
     questions = [question for question in row["questions"] if may_still_be_asked(question["family"])]
-    changed = {**row, "objects": objects, "drivable": None, "questions": questions}
+    changed = {**row, "objects": objects, "drivable": None, "questions": questions, "pasted": True}
     changed.pop("forerunner", None)  # a class of the street
     return picture, changed
 

@@ -23,7 +23,8 @@ LARGEST_LOSS_WEIGHT = 4.0
 class QuestionWeights:
     """Draws K questions of a frame so that answers and families are balanced over the data set.
 
-    A row of family f whose answer has frequency p in its group (the rows of f asked in the same words) has
+    A row of family f whose answer has frequency p in its group (the rows of f asked in the same words, of
+    frames with things pasted in or of frames without: else seams in a picture would tell what to answer) has
     the weight `share[f] / mass[f] * p ** -balance[f]`, where `mass[f]` normalises the family to its share. K
     rows of a frame are drawn by systematic sampling with probabilities proportional to the weights (Madow
     1949), so that K is fixed and no row comes twice. What the fixed K distorts, such as a rare answer that
@@ -31,7 +32,7 @@ class QuestionWeights:
         4.
 
     Args:
-        rows: The frames' rows; each holds `questions`.
+        rows: The frames' rows; each holds `questions`, and `pasted` where something was pasted in.
         balance: Exponent for families not in `family_balance`.
         family_balance: Exponents of single families.
         family_share: Shares of single families; 1 for the others.
@@ -46,28 +47,33 @@ class QuestionWeights:
     ) -> None:
         family_balance, family_share = family_balance or {}, family_share or {}
         asked = [
-            [(q["family"], q["question"].lower(), answer_key(q)) for q in row["questions"]] for row in rows
+            [
+                (q["family"], q["question"].lower(), row.get("pasted", False), answer_key(q))
+                for q in row["questions"]
+            ]
+            for row in rows
         ]
-        wording = Counter((family, question) for row in asked for family, question, _ in row)
+        wording = Counter(entry[:3] for row in asked for entry in row)
 
-        def group(family: str, question: str) -> tuple[str, str]:
-            return (family, question if wording[family, question] >= SMALLEST_GROUP else "")
+        def group(family: str, question: str, pasted: bool) -> tuple[str, str, bool]:
+            is_large = wording[family, question, pasted] >= SMALLEST_GROUP
+            return family, question if is_large else "", pasted
 
-        answers: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-        for family, question, answer in (entry for row in asked for entry in row):
-            answers[group(family, question)][answer] += 1
+        answers: dict[tuple[str, str, bool], Counter[str]] = defaultdict(Counter)
+        for *asked_as, answer in (entry for row in asked for entry in row):
+            answers[group(*asked_as)][answer] += 1
 
-        def raw(family: str, question: str, answer: str) -> float:
-            counts = answers[group(family, question)]
+        def raw(family: str, question: str, pasted: bool, answer: str) -> float:
+            counts = answers[group(family, question, pasted)]
             return (counts[answer] / counts.total()) ** -family_balance.get(family, balance)
 
         self.weights = [np.array([raw(*entry) for entry in row]) for row in asked]
         mass: Counter[str] = Counter()
         for row, weights in zip(asked, self.weights, strict=True):
-            for (family, _, _), weight in zip(row, weights, strict=True):
+            for (family, *_), weight in zip(row, weights, strict=True):
                 mass[family] += weight
         for row, weights in zip(asked, self.weights, strict=True):
-            weights *= [family_share.get(family, 1.0) / mass[family] for family, _, _ in row]
+            weights *= [family_share.get(family, 1.0) / mass[family] for family, *_ in row]
         self.mean_total = float(np.mean([weights.sum() for weights in self.weights if len(weights)]))
 
     def draw(

@@ -104,6 +104,7 @@ def test_questions_about_the_street_are_left_out_and_the_others_asked_anew(cutti
         if picture is here["image"]:
             continue
         assert moved["drivable"] is None
+        assert moved["pasted"]
         for question in moved["questions"]:
             family = FAMILIES[question["family"]]
             assert family.category or family.group in (
