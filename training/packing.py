@@ -68,7 +68,7 @@ class PackedSplit:
     Attributes:
         folder: `FOLDER/{split}`.
         rows: One dict a frame: image_id, source, weather, timeofday, scene, objects, drivable, questions,
-            copy.
+            copy, and `pasted` where something of other frames was pasted in.
         image_size: `(height, width)` of the frames.
     """
 
@@ -161,6 +161,11 @@ def pack_split(
     rows = tqdm(source, desc=f"packing {split}", unit="frame")
     try:
         cuttings = cuttings_of(source, seed) if variants and paste else None
+        if cuttings and not cuttings.kept:
+            raise DataError(
+                f"{dataset}: nothing can be pasted: no frame of {split!r} with a known time of day shows a "
+                "rare thing that is large enough, whole and apart. Set data.paste=0."
+            )
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         _write(part, _with_copies(rows, variants, max_zoom, seed, paste, cuttings), total, image_size)
@@ -242,8 +247,8 @@ def _with_copies(
     variants: int,
     max_zoom: float,
     seed: int,
-    paste: float,
-    cuttings: Cuttings | None,
+    paste: float = 0.0,
+    cuttings: Cuttings | None = None,
 ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
     """Pictures and plain rows, each original followed by its copies."""
     for index, row in enumerate(source):
@@ -256,7 +261,7 @@ def _with_copies(
                 continue
             rng = np.random.default_rng((seed, index, copy))
             frame = image, row
-            if cuttings and copy >= round(variants * (1 - paste)):
+            if cuttings and copy >= variants - round(variants * paste):
                 frame = pasted(image, row, cuttings, rng)
             picture, moved = moved_copy(*frame, max_zoom, rng)
             yield picture, {**plain_row(moved), "copy": copy + 1}

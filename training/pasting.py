@@ -3,9 +3,9 @@ against learning by heart which frames have them.
 
 A cutting holds a rare thing and everything that touches it, so that no part of an unlabelled thing comes
 along. It stands as high above or below the horizon as before, hides nothing that is labelled, and comes from
-the same time of day. As many cuttings hold nothing, so that an edge in the picture tells nothing about what
-is inside. What a cutting does to the street (is that lane still free?) no rule knows: only kinds of things,
-and the frame as a whole, are asked about afterwards.
+the same time of day. Every other cutting holds nothing, so that an edge in the picture does not tell what is
+inside. What a cutting does to the street (is that lane still free?) no rule knows: only kinds of things, and
+the time and place, are asked about afterwards.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from traffic_vlm.processing.bdd100k.geometry import HORIZON, area
 from traffic_vlm.processing.bdd100k.scene import UNNAMED, Box
 
 RARE = ("rider", "truck", "bus", "train", "motorcycle", "bicycle")
-NOTHING = "nothing"
-WHOLE_FRAME = {"weather", "weather_is", "time_of_day", "time_is", "place"}
-"""Groups of families that a cutting does not change."""
+WHOLE_FRAME = {"time_of_day", "time_is", "place"}
+"""Groups of families that a cutting does not change; it may come from other weather."""
 MOST = 400
 """Cuttings that are kept of each kind."""
 PASTED = 3
@@ -52,24 +51,27 @@ class Cutting:
 
 @dataclass
 class Cuttings:
-    """All cuttings, by time of day and kind (one of `RARE` or `NOTHING`)."""
+    """All cuttings, by time of day and kind: one of `RARE`, or "no rider" and so on for the empty ones."""
 
     kept: dict[str, dict[str, list[Cutting]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
 
     def draw(self, timeofday: str | None, rng: np.random.Generator) -> Cutting | None:
-        """A cutting of that time of day, every other time one of nothing; None when there is none."""
+        """A cutting of that time of day, every other time an empty one; None when there is none."""
         kinds = self.kept.get(timeofday or "", {})
-        things = [kind for kind in RARE if kinds.get(kind)]
-        if not things or not kinds.get(NOTHING):
+        things = [kind for kind in RARE if kinds.get(kind) and kinds.get(f"no {kind}")]
+        if not things:
             return None
-        kind = NOTHING if rng.random() < 0.5 else things[rng.integers(len(things))]
-        return kinds[kind][rng.integers(len(kinds[kind]))]
+        # Of the rarest there are a handful: drawn as often as the others they would be learnt by heart.
+        shares = np.sqrt([len(kinds[kind]) for kind in things])
+        kind = rng.choice(things, p=shares / shares.sum())
+        choice = kinds[kind if rng.random() < 0.5 else f"no {kind}"]
+        return choice[rng.integers(len(choice))]
 
 
 def cuttings_of(source: Any, seed: int) -> Cuttings:
-    """Cuts rare things out of a split, and as many rectangles of the same sizes with nothing in them.
+    """Cuts rare things out of a split, and rectangles of the same sizes with nothing in them.
 
     Args:
         source: The split, as `datasets` loads it: rows with `image`, `objects` and `timeofday`.
@@ -78,27 +80,30 @@ def cuttings_of(source: Any, seed: int) -> Cuttings:
     rng = np.random.default_rng(seed)
     labels = list(source.select_columns(["objects", "timeofday"]))
     planned: dict[str, list[tuple[int, Box]]] = defaultdict(list)
+    frames: dict[str, list[int]] = defaultdict(list)
     for index, row in enumerate(labels):
-        for thing in (row["objects"] or ()) if row["timeofday"] else ():
+        if row["objects"] is None or row["timeofday"] is None:
+            continue
+        frames[row["timeofday"]].append(index)
+        for thing in row["objects"]:
             if thing["category"] in RARE and (place := place_around(thing, row["objects"])):
                 planned[thing["category"]].append((index, place))
-    for places in planned.values():
-        rng.shuffle(places)
-        del places[MOST:]
-    shapes = [place for places in planned.values() for _, place in places]
-    frames = [index for index, row in enumerate(labels) if row["objects"] is not None and row["timeofday"]]
-    for place in shapes:
-        for index in map(int, rng.choice(frames, PLACES_TRIED)):
-            if not any(overlap(place, thing["box"]) for thing in labels[index]["objects"]):
-                planned[NOTHING].append((index, place))
-                break
+    for kind in list(planned):
+        rng.shuffle(planned[kind])
+        del planned[kind][MOST:]
+        for index, place in planned[kind]:
+            for other in map(int, rng.choice(frames[labels[index]["timeofday"]], PLACES_TRIED)):
+                if not any(overlap(place, thing["box"]) for thing in labels[other]["objects"]):
+                    planned[f"no {kind}"].append((other, place))
+                    break
     found = Cuttings()
-    for kind, index, place in sorted((kind, *entry) for kind, places in planned.items() for entry in places):
-        image = source[index]["image"].convert("RGB")
-        inside = [thing for thing in labels[index]["objects"] if overlap(place, thing["box"])]
-        found.kept[labels[index]["timeofday"]][kind].append(
-            Cutting(image.crop(pixels(place, image.size)), place, inside)
-        )
+    for kind, places in planned.items():
+        for index, place in places:
+            image = source[index]["image"].convert("RGB")
+            inside = [thing for thing in labels[index]["objects"] if overlap(place, thing["box"])]
+            found.kept[labels[index]["timeofday"]][kind].append(
+                Cutting(image.crop(pixels(place, image.size)), place, inside)
+            )
     return found
 
 
@@ -146,10 +151,9 @@ def pasted(
         patch = cutting.picture.resize(
             (right - left, bottom - top), Image.Resampling.BILINEAR, reducing_gap=2.0
         )
-        picture.paste(patch, (left, top), faded(patch.size))
-        objects += [
-            {**thing, "box": carried(thing["box"], cutting.place, place)} for thing in cutting.objects
-        ]
+        there = [{**thing, "box": carried(thing["box"], cutting.place, place)} for thing in cutting.objects]
+        picture.paste(patch, (left, top), opacity(place, [thing["box"] for thing in there], image.size))
+        objects += there
         taken.append(place)
     if not taken:
         return image, row
@@ -181,14 +185,18 @@ def free_place(place: Box, taken: Sequence[Box], rng: np.random.Generator) -> Bo
     return None
 
 
-def faded(size: tuple[int, int]) -> Image.Image:
-    """A mask that is opaque inside and fades to nothing over the margin of a thing that fills the middle."""
-    edges = [np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)) for side in size]
-    across, down = (
-        np.minimum(1, edge / max(1, side * MARGIN / (1 + 2 * MARGIN)))
-        for edge, side in zip(edges, size, strict=True)
-    )
-    return Image.fromarray(np.round(255 * np.minimum(across[None, :], down[:, None])).astype(np.uint8))
+def opacity(place: Box, things: Sequence[Box], size: tuple[int, int]) -> Image.Image:
+    """A mask for a cutting at `place` that fades to nothing at its edges, and nowhere over its things."""
+    left, top, right, bottom = pixels(place, size)
+    edges = [
+        np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)) / max(1, side * MARGIN / (1 + 2 * MARGIN))
+        for side in (right - left, bottom - top)
+    ]
+    mask = np.minimum(1, np.minimum(edges[0][None, :], edges[1][:, None]))
+    for thing in things:
+        x1, y1, x2, y2 = pixels(thing, size)
+        mask[y1 - top : y2 - top, x1 - left : x2 - left] = 1
+    return Image.fromarray(np.round(255 * mask).astype(np.uint8))
 
 
 def carried(box: Sequence[float], old: Box, new: Box) -> list[float]:

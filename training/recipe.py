@@ -268,6 +268,11 @@ class Recipe:
             raise RecipeError(f"data.max_zoom is {self.data.max_zoom}: it must lie between 0 and 0.5.")
         if not 0 <= self.data.paste <= 1:
             raise RecipeError(f"data.paste is {self.data.paste}: it must lie between 0 and 1.")
+        if self.data.paste and not round(self.data.variants * self.data.paste):
+            raise RecipeError(
+                f"data.paste is {self.data.paste}, of data.variants={self.data.variants} copies: that is "
+                "not one. Make more copies or set data.paste=0."
+            )
         if not 0 <= self.data.count_smoothing < 2 / 3:
             raise RecipeError(
                 f"data.count_smoothing is {self.data.count_smoothing}: it must lie in 0 to below 2/3, or "

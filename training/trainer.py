@@ -34,7 +34,7 @@ from traffic_vlm.evaluation.metrics import format_table
 
 from .augmentation import erase, normalise, photometric
 from .checkpoints import load_state, refuse_other_recipe, save_state
-from .collator import Batch, Collator
+from .collator import PATCH_LABELS, Batch, Collator
 from .objectives import OBJECTIVES
 from .optimizer import AveragedWeights, MasterWeights, build_optimizer, rate_scale, set_rate
 from .packing import open_packed
@@ -366,7 +366,9 @@ class Trainer:
         if data.changes:
             images = change(images, data.changes, batch.keeps_weather, generator)
         if data.erase and isinstance(batch, Batch):  # a caption has no labels that say where nothing is
-            labelled = ((batch.patch_labels == 1) | (batch.patch_labels < 0)).any(-1)
+            # Where lanes are unknown nothing is asked about them, and no patch is scored by them.
+            things = batch.patch_labels[..., : PATCH_LABELS.index("direct lane")]
+            labelled = (batch.patch_labels == 1).any(-1) | (things < 0).any(-1)
             evidence = batch.evidence.view(len(labelled), -1, labelled.shape[1]).any(1)
             free = (labelled | evidence).logical_not().view(-1, *self.patches)
             images = erase(images, free, data.erase, generator)

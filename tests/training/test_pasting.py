@@ -7,8 +7,8 @@ from PIL import Image
 from traffic_vlm.processing.bdd100k.families import FAMILIES, ask_all
 from traffic_vlm.processing.bdd100k.geometry import HORIZON
 from traffic_vlm.training.moving import moved_copy, scene_of
-from traffic_vlm.training.packing import open_packed, pack_split
-from traffic_vlm.training.pasting import NOTHING, cuttings_of, overlap, pasted, place_around
+from traffic_vlm.training.packing import DataError, open_packed, pack_split
+from traffic_vlm.training.pasting import HIGHEST, SMALLEST, cuttings_of, overlap, pasted, place_around
 
 GREY, BLUE = (120, 120, 120), (0, 0, 255)
 
@@ -36,22 +36,35 @@ def vars_of(question):
     return {name: getattr(question, name) for name in question.__slots__}
 
 
+def cut(*rows):
+    names = ("image", "objects", "timeofday")
+    return cuttings_of(
+        datasets.Dataset.from_dict({name: [one[name] for one in rows] for name in names}), seed=0
+    )
+
+
 @pytest.fixture
 def cuttings():
-    rows = [row(BUS), row(thing("car", 0.1, 0.5, 0.2, 0.6))]
-    names = ("image", "objects", "timeofday")
-    source = datasets.Dataset.from_dict({name: [one[name] for one in rows] for name in names})
-    return cuttings_of(source, seed=0)
+    return cut(row(BUS), row(thing("car", 0.1, 0.5, 0.2, 0.6)))
 
 
-def test_as_many_cuttings_hold_nothing(cuttings):
+def test_every_other_cutting_holds_nothing(cuttings):
     kept = cuttings.kept["daytime"]
-    assert len(kept["bus"]) == len(kept[NOTHING]) == 1
+    assert len(kept["bus"]) == len(kept["no bus"]) == 1
     assert kept["bus"][0].objects[0]["box"] == BUS["box"]
-    assert kept[NOTHING][0].objects == []
-    assert (np.asarray(kept[NOTHING][0].picture) == GREY).all()
-    assert cuttings.draw("night", np.random.default_rng(0)) is None
-    assert cuttings.draw(None, np.random.default_rng(0)) is None
+    assert kept["no bus"][0].objects == []
+    assert (np.asarray(kept["no bus"][0].picture) == GREY).all()
+    rng = np.random.default_rng(0)
+    drawn = [bool(cuttings.draw("daytime", rng).objects) for _ in range(400)]
+    assert 0.4 < np.mean(drawn) < 0.6
+    assert cuttings.draw("night", rng) is None
+    assert cuttings.draw(None, rng) is None
+
+
+def test_where_time_or_things_are_unknown_nothing_is_cut():
+    unknown = {**row(BUS), "objects": None}
+    assert not cut(row(BUS, timeofday=None), row(timeofday=None)).kept
+    assert cut(unknown, row(BUS), row()).kept["daytime"]["bus"][0].objects[0]["box"] == BUS["box"]
 
 
 def test_what_touches_a_thing_comes_along_whole_or_nothing_does():
@@ -64,7 +77,11 @@ def test_what_touches_a_thing_comes_along_whole_or_nothing_does():
     assert place_around(rider, [rider, thing("car", 0.55, 0.45, 1.0, 0.8)]) is None, (
         "reaches the frame's edge"
     )
-    assert place_around(thing("bus", 0.2, 0.2, 0.7, 0.6), []) is None, "too large"
+    assert place_around(thing("bus", 0.2, 0.2, 0.7, 0.6), []) is None, "too wide"
+    assert place_around(thing("bus", 0.4, 0.1, 0.6, 0.1 + HIGHEST), []) is None, "too high"
+    side = SMALLEST**0.5
+    assert place_around(thing("bus", 0.4, 0.4, 0.4 + side * 0.98, 0.4 + side), []) is None, "too small"
+    assert place_around(thing("bus", 0.4, 0.4, 0.4 + side * 1.02, 0.4 + side), [])
     assert place_around(thing("bus", 0.4, 0.4, 0.6, 0.7, truncated=True), []) is None
 
 
@@ -93,8 +110,22 @@ def test_a_pasted_thing_is_labelled_where_it_is_seen_and_hides_nothing(cuttings)
     assert found > 10
 
 
+def test_what_is_small_and_at_the_edge_of_a_cutting_does_not_fade():
+    lamp = {**thing("traffic light", 0.605, 0.41, 0.615, 0.44), "light": "red"}  # touches the bus's margin
+    found = cut(row(BUS, lamp), row())
+    here, seen = row(), 0
+    for seed in range(20):
+        picture, changed = pasted(here["image"], here, found, np.random.default_rng(seed))
+        for one in changed["objects"]:
+            x1, y1, x2, y2 = (round(v * side) for v, side in zip(one["box"], (320, 180) * 2, strict=True))
+            inside = np.asarray(picture)[y1 : max(y1 + 1, y2 - 1), x1 : max(x1 + 1, x2 - 1)].astype(int)
+            assert abs(inside - (BLUE if one["category"] == "bus" else 255)).mean() < 60
+            seen += one["category"] == "traffic light"
+    assert seen > 5
+
+
 def test_questions_about_the_street_are_left_out_and_the_others_asked_anew(cuttings):
-    here = row(thing("car", 0.3, 0.45, 0.45, 0.6))
+    here = {**row(thing("car", 0.3, 0.45, 0.45, 0.6)), "forerunner": "vehicle"}
     assert any(FAMILIES[question["family"]].group == "vehicle_near" for question in here["questions"])
     answers = set()
     for seed in range(20):
@@ -105,6 +136,7 @@ def test_questions_about_the_street_are_left_out_and_the_others_asked_anew(cutti
             continue
         assert moved["drivable"] is None
         assert moved["pasted"]
+        assert "forerunner" not in moved
         for question in moved["questions"]:
             family = FAMILIES[question["family"]]
             assert family.category or family.group in (
@@ -122,16 +154,13 @@ def test_questions_about_the_street_are_left_out_and_the_others_asked_anew(cutti
 
 
 def test_packing_pastes_into_its_share_of_the_copies(questions, tmp_path):
-    pack_split(questions, "train", tmp_path / "with", (48, 80), variants=4, max_zoom=0.2, paste=0.5)
-    pack_split(questions, "train", tmp_path / "without", (48, 80), variants=4, max_zoom=0.2)
-    with_things, without = (open_packed(tmp_path / name, "train") for name in ("with", "without"))
-    differ = (with_things.frames != without.frames).any((1, 2, 3)).reshape(-1, 5)
-    assert not differ[:, :3].any()
-    assert differ[:, 3:].any()
-    changed = [row for row, other in zip(with_things.rows, differ.flatten(), strict=True) if other]
-    assert any(
-        question["answer"].startswith("Yes")
-        for one in changed
-        for question in one["questions"]
-        if question["family"].startswith("presence_")
-    )
+    pack_split(questions, "train", tmp_path, (48, 80), variants=4, max_zoom=0.2, paste=0.5)
+    copies = {row["copy"] for row in open_packed(tmp_path, "train").rows if row.get("pasted")}
+    assert copies == {3, 4}
+
+
+def test_where_there_is_nothing_to_paste_packing_says_so(questions, tmp_path, monkeypatch):
+    monkeypatch.setattr("traffic_vlm.training.pasting.RARE", ("unicorn",))
+    with pytest.raises(DataError, match=r"nothing can be pasted: .* Set data.paste=0"):
+        pack_split(questions, "train", tmp_path, (48, 80), variants=1, paste=1.0)
+    assert not list(tmp_path.iterdir())

@@ -45,6 +45,8 @@ def test_misspelt_key_names_the_right_one(tmp_path):
         ("learning_rate=1", "section.key=value"),
         ("optim.epochs=0", "must be above 0"),
         ("data.max_zoom=0.9", "between 0 and 0.5"),
+        ("data.paste=1.5", "between 0 and 1"),
+        ("data.paste=0.5", "that is not one"),
         ("data.count_smoothing=0.67", "below 2/3"),
         ("optim.compile=3", "expected bool"),
     ],

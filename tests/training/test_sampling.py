@@ -150,7 +150,7 @@ def test_without_weights_an_epoch_draws_every_frame_once():
 
 
 def test_frames_with_things_pasted_in_are_balanced_by_themselves():
-    """Else a seam would say "Yes", and frames without one would teach "No" far more often than was asked for."""
+    """Else a seam would say "Yes", and frames without one would teach "No" oftener than was asked for."""
     rows = rows_with(["Yes."] * 10 + ["No."] * 90 + ["Yes."] * 70 + ["No."] * 30)
     rows[100:] = [{**row, "pasted": True} for row in rows[100:]]
     first = np.array([weights[0] for weights in QuestionWeights(rows, balance=1.0).weights])

@@ -392,6 +392,8 @@ def test_packed_frames_of_another_recipe_are_refused(make_recipe, questions, tmp
         pack("data.variants=1", "data.max_zoom=0.3")
     with pytest.raises(DataError, match="with variants 1, not 0"):
         pack()
+    with pytest.raises(DataError, match=r"with paste 0\.0, not 1\.0"):
+        pack(*zoomed, "data.paste=1")
     with pytest.raises(DataError, match=r"with image_size \["):
         pack(*zoomed, "model.config=configs/models/small.json")
     other = ("data.dataset=" + (tmp_path / "other").as_posix(), *zoomed)

@@ -60,7 +60,8 @@ def test_nothing_is_painted_over_labels_evidence_or_the_unknown(make_recipe):
     patches["evidence"][: rows // 3] = True
     patches["unknown"][:, -columns // 5 :] = True
     batch.patch_labels[:, patches["label"].flatten(), 3] = 1
-    batch.patch_labels[:, patches["unknown"].flatten(), -1] = IGNORED
+    batch.patch_labels[:, patches["unknown"].flatten(), 2] = IGNORED
+    batch.patch_labels[..., -1] = IGNORED  # an unknown lane is neither asked about nor scored
     batch.evidence[5::6, patches["evidence"].flatten()] = True  # the last of six questions about each frame
     painted = torch.zeros(rows, columns)
     for seed in range(30):
