@@ -19,7 +19,7 @@ ask: .venv/.core  ## Render a street scene and answer three questions about it
 		--text "What time of day is it?" --overlay outputs/ask.png
 
 test: .venv/.dev  ## Run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart 0
 
 lint: .venv/.dev  ## Check style, format and types
 	$(BIN)/ruff check .

@@ -1,8 +1,10 @@
 """Fixtures that several folders of tests share."""
 
+import faulthandler
 from pathlib import Path
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +14,15 @@ def bdd100k_root() -> Path:
     if not root.is_dir():
         pytest.skip("the real frames are not beside the checkout")
     return root
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """After a failure pytest's own watch (`faulthandler_timeout`) is off; what is torn down may hang too."""
+    faulthandler.dump_traceback_later(600, exit=True, file=item.config.stash[fault_handler_stderr_fd_key])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logfinish() -> None:
+    """The test is over: nothing is watched until the next one."""
+    faulthandler.cancel_dump_traceback_later()

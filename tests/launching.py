@@ -1,6 +1,8 @@
-"""How tests start several processes on a CPU, which `accelerate launch` does only for GPUs or through MPI."""
+"""How tests start several processes on a CPU, which `accelerate launch` does only for GPUs or through MPI,
+and how they end one."""
 
 import os
+import subprocess
 import sys
 
 ON_CPU = {
@@ -17,3 +19,13 @@ def processes(count: int) -> list[str]:
     if count == 1:
         return [sys.executable]
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
+
+
+def stop(process: subprocess.Popen) -> None:
+    """Ends a server; one that does not listen within 20 seconds is killed."""
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(timeout=20)

@@ -2,13 +2,16 @@
 
 import shutil
 import sys
+import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "processing"))
-from serving import serve, stop  # noqa: E402
+from launching import stop  # noqa: E402
+from serving import serve  # noqa: E402
 from tiny_checkpoint import checkpoint, pictures, pipe  # noqa: E402
 
 __all__ = ["checkpoint", "pictures", "pipe"]
@@ -36,4 +39,8 @@ def browser():
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
+        # Playwright waits without limit for a browser or a driver that does not answer.
+        patience = threading.Timer(60, lambda: [child.kill() for child in psutil.Process().children(True)])
+        patience.start()
         browser.close()
+    patience.cancel()

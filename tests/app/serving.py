@@ -26,13 +26,3 @@ def serve(command, env=None, cwd=ROOT):
             threading.Thread(target=process.stdout.read, daemon=True).start()
             return process, found.group()
     raise AssertionError(f"the page was not served: {''.join(said)}")
-
-
-def stop(process):
-    """Ends a server; one that does not listen within 20 seconds is killed."""
-    process.terminate()
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(timeout=20)

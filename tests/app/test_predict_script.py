@@ -97,7 +97,7 @@ def test_two_workers_give_the_same_rows(checkpoint, frames, single, tmp_path, wa
     if not torch.accelerator.is_available():
         del environment["ACCELERATE_USE_CPU"]  # as a user starts it
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8"
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=400
     )
     assert done.returncode == 0, done.stderr
     if way == "torchrun":

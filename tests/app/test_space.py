@@ -7,7 +7,8 @@ import sysconfig
 import urllib.request
 from pathlib import Path
 
-from serving import ROOT, serve, stop
+from launching import stop
+from serving import ROOT, serve
 
 sys.path.insert(0, str(ROOT / "tests" / "processing"))
 from scripts_loader import load_script
@@ -39,6 +40,6 @@ def test_the_folder_alone_starts_in_a_fresh_process(checkpoint, tmp_path):
         stop(process)
     found = subprocess.run(
         [sys.executable, "-S", "-c", check], cwd=tmp_path / "space", capture_output=True, text=True,
-        env={**os.environ, **environment},
+        env={**os.environ, **environment}, timeout=200,
     )  # fmt: skip
     assert found.stdout.startswith(str(tmp_path)), "the folder's own package was used"

@@ -239,7 +239,7 @@ def test_the_pushed_folder_alone_loads_and_answers(push, hub, checkpoint, card, 
     def python(code, *arguments, **more):
         command = [sys.executable, "-c", code, *map(str, arguments)]
         result = subprocess.run(
-            command, cwd=tmp_path, env=environment | more, capture_output=True, text=True, check=False
+            command, cwd=tmp_path, env=environment | more, capture_output=True, text=True, timeout=240
         )
         assert result.returncode == 0, result.stderr
         return result.stdout

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from launching import stop
 from tiny_checkpoint import ANSWERS, QUESTIONS
 from traffic_vlm.processing.loading import load_pipeline
 from traffic_vlm.processing.synthetic import render_scene
@@ -109,8 +110,7 @@ def server(checkpoint, tmp_path):
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/v1/chat/completions", str(checkpoint)
     finally:
-        process.terminate()
-        process.wait(timeout=20)
+        stop(process)
 
 
 def test_transformers_serve_answers_an_openai_request_with_an_image(server, pictures):

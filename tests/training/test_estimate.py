@@ -88,7 +88,7 @@ def test_hours_are_operations_over_the_rate():
 
 def test_the_command_prints_the_estimate():
     command = [sys.executable, "scripts/train.py", "--config", "configs/train/base.yaml", "--estimate"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert result.returncode == 0, result.stderr
     assert "parameters: 83.21M (encoder 39.94M" in result.stdout
     assert "assumed, not measured" in result.stdout

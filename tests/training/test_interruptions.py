@@ -41,7 +41,7 @@ def same_weights(one, other):
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 def test_a_run_killed_while_it_saves_ends_with_the_same_bits(make_recipe, tmp_path):
     options = (
-        "optim.epochs=1.5",
+        "optim.epochs=4",  # long enough to be killed in three times
         "run.save_every=1",
         "data.photometric=1",
         "data.mirror=0.5",
@@ -52,7 +52,7 @@ def test_a_run_killed_while_it_saves_ends_with_the_same_bits(make_recipe, tmp_pa
     pack_recipe(recipe)
     command = [sys.executable, "scripts/train.py", *arguments(recipe, tmp_path, *options)]
     states, half = Path(recipe.run.output) / "states", 0
-    for kills in (1, 2):
+    for kills in (1, 2, 3):
         process = subprocess.Popen(command, cwd=ROOT, env=ON_CPU, stderr=subprocess.DEVNULL)
         before, deadline = complete_states(states)[-1:], time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
@@ -65,7 +65,7 @@ def test_a_run_killed_while_it_saves_ends_with_the_same_bits(make_recipe, tmp_pa
         half += len(list(states.glob("*.part")))
         assert not (Path(recipe.run.output) / "last").exists(), kills
     assert half  # at least one state was left half-written
-    ended = subprocess.run(command, cwd=ROOT, env=ON_CPU, capture_output=True, text=True)
+    ended = subprocess.run(command, cwd=ROOT, env=ON_CPU, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert "resuming at step" in ended.stdout
     whole = Trainer(make_recipe(*options, output="whole")).train()
