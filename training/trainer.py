@@ -53,6 +53,8 @@ SMOOTHING = 0.98
 """Decay a step of the loss that is watched for divergence."""
 DIVERGED = 3.0
 """A smoothed loss this many times above its lowest has diverged; balanced batches vary by far less."""
+LOADER_PATIENCE = 300
+"""Seconds that a loader process goes on after SIGTERM, for the step that is under way and its state."""
 
 
 class TrainingError(RuntimeError):
@@ -529,8 +531,9 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
 
 def _leave_sigterm_to_main(_: int) -> None:
     """A cluster sends SIGTERM to the whole process group; a loader that died of it would take the last save
-    along."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    along. It ends some time later, since `multiprocessing` sends the same signal at the exit and waits."""
+    alarm = getattr(signal, "alarm", None)  # not on Windows, where that is no signal
+    signal.signal(signal.SIGTERM, (lambda *_: alarm(LOADER_PATIENCE)) if alarm else signal.SIG_IGN)
 
 
 def hash_of(seed: int, step: int, rank: int) -> int:

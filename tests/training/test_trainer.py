@@ -484,6 +484,23 @@ def test_sigterm_to_the_whole_group_saves_first(make_recipe, tmp_path):
     assert (states[0] / "position.json").is_file()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_a_program_ends_though_a_loader_process_is_left():
+    code = """
+from torch.utils.data import DataLoader
+from traffic_vlm.training import trainer
+
+trainer.LOADER_PATIENCE = 1
+left = iter(DataLoader(range(1000), num_workers=1, worker_init_fn=trainer._leave_sigterm_to_main))
+print(next(left))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=ON_CPU, capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"tensor")
+
+
 def test_broken_losses_stop_the_run_and_say_where_the_last_state_is(make_recipe):
     trainer = Trainer(make_recipe(output="broken"))
     batches = next(iter(trainer._loader(0)))
