@@ -141,7 +141,8 @@ def pasted(
         The new picture, and the row with what is in it now; its questions are those that may be asked of it,
         their answers not yet given anew (see `moved_copy`). Where nothing could be pasted both are as given.
     """
-    picture, objects, taken = image.copy(), list(row["objects"]), []
+    picture, objects = image.copy(), list(row["objects"])
+    taken: list[Box] = []
     for _ in range(PASTED):
         cutting = cuttings.draw(row["timeofday"], rng)
         place = cutting and free_place(cutting.place, [*(t["box"] for t in objects), *taken], rng)
