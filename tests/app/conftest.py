@@ -36,11 +36,13 @@ def browser():
     if chromium is None:
         pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")
     playwright = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        # Playwright waits without limit for a browser or a driver that does not answer.
-        patience = threading.Timer(60, lambda: [child.kill() for child in psutil.Process().children(True)])
-        patience.start()
-        browser.close()
-    patience.cancel()
+    # Playwright waits without limit for a browser or a driver that does not answer.
+    patience = threading.Timer(60, lambda: [child.kill() for child in psutil.Process().children(True)])
+    try:
+        with playwright.sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+            yield browser
+            patience.start()
+            browser.close()
+    finally:
+        patience.cancel()
