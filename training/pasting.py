@@ -93,14 +93,14 @@ def cuttings_of(source: Any, seed: int) -> Cuttings:
         del planned[kind][MOST:]
         for index, place in planned[kind]:
             for other in map(int, rng.choice(frames[labels[index]["timeofday"]], PLACES_TRIED)):
-                if not any(overlap(place, thing["box"]) for thing in labels[other]["objects"]):
+                if not any(share_area(place, thing["box"]) for thing in labels[other]["objects"]):
                     planned[f"no {kind}"].append((other, place))
                     break
     found = Cuttings()
     for kind, places in planned.items():
         for index, place in places:
             image = source[index]["image"].convert("RGB")
-            inside = [thing for thing in labels[index]["objects"] if overlap(place, thing["box"])]
+            inside = [thing for thing in labels[index]["objects"] if share_area(place, thing["box"])]
             found.kept[labels[index]["timeofday"]][kind].append(
                 Cutting(image.crop(pixels(place, image.size)), place, inside)
             )
@@ -117,7 +117,7 @@ def place_around(thing: dict[str, Any], objects: Sequence[dict[str, Any]]) -> Bo
         x1, y1, x2, y2 = place
         if x1 <= 0 or y1 <= 0 or x2 >= 1 or y2 >= 1 or x2 - x1 > WIDEST or y2 - y1 > HIGHEST:
             return None
-        touching = [other for other in objects if overlap(place, other["box"])]
+        touching = [other for other in objects if share_area(place, other["box"])]
         if len(touching) == len(inside):
             break
         inside = touching
@@ -181,7 +181,7 @@ def free_place(place: Box, taken: Sequence[Box], rng: np.random.Generator) -> Bo
         )
         left = rng.uniform(0, 1 - width) if width < 1 else -1.0
         new = (left, top, left + width, bottom)
-        if min(new) >= 0 and max(new) <= 1 and not any(overlap(new, other) for other in taken):
+        if min(new) >= 0 and max(new) <= 1 and not any(share_area(new, other) for other in taken):
             return new
     return None
 
@@ -213,7 +213,7 @@ def widened(box: Sequence[float]) -> Box:
     return x1 - across, y1 - down, x2 + across, y2 + down
 
 
-def overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+def share_area(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two boxes share an area."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 

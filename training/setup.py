@@ -69,7 +69,7 @@ def packed_folder(recipe: Recipe) -> Path:
     data = recipe.data
     height, width = read_model_config(recipe).vision_config.image_size
     name = f"packed-{width}x{height}" + (f"-v{data.variants}" if data.variants else "")
-    name += "-pasted" if data.variants and data.paste else ""
+    name += "-pasted" if data.paste else ""
     return Path(data.packed) if data.packed else Path(data.dataset) / name
 
 

@@ -1,5 +1,7 @@
 """What is pasted into a frame is labelled, hides nothing that is labelled, and leaves no false answer."""
 
+from dataclasses import asdict
+
 import datasets
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from traffic_vlm.processing.bdd100k.families import FAMILIES, ask_all
 from traffic_vlm.processing.bdd100k.geometry import HORIZON
 from traffic_vlm.training.moving import moved_copy, scene_of
 from traffic_vlm.training.packing import DataError, open_packed, pack_split
-from traffic_vlm.training.pasting import HIGHEST, SMALLEST, cuttings_of, overlap, pasted, place_around
+from traffic_vlm.training.pasting import HIGHEST, SMALLEST, cuttings_of, pasted, place_around, share_area
 
 GREY, BLUE = (120, 120, 120), (0, 0, 255)
 
@@ -24,16 +26,17 @@ def row(*objects, timeofday="daytime"):
     """A grey frame in which buses are blue and everything else is white, and what is asked about it."""
     pixels = np.full((180, 320, 3), GREY, np.uint8)
     for one in objects:
-        x1, y1, x2, y2 = (round(v * side) for v, side in zip(one["box"], (320, 180) * 2, strict=True))
+        x1, y1, x2, y2 = corners(one["box"])
         pixels[y1:y2, x1:x2] = BLUE if one["category"] == "bus" else 255
     labels = {"image_id": "f", "split": "train", "source": "bdd100k", "weather": "clear", "scene": "highway"}
     labels |= {"timeofday": timeofday, "objects": list(objects), "drivable": np.zeros((90, 160), np.uint8)}
-    questions = [vars_of(question) for question in ask_all(scene_of(labels), seed=0).rows]
+    questions = [asdict(question) for question in ask_all(scene_of(labels), seed=0).rows]
     return {**labels, "image": Image.fromarray(pixels), "questions": questions}
 
 
-def vars_of(question):
-    return {name: getattr(question, name) for name in question.__slots__}
+def corners(box):
+    """A box in pixels of such a frame."""
+    return [round(value * side) for value, side in zip(box, (320, 180) * 2, strict=True)]
 
 
 def cut(*rows):
@@ -102,19 +105,19 @@ def test_a_pasted_thing_is_labelled_where_it_is_seen_and_hides_nothing(cuttings)
         assert changed["objects"][:2] == here["objects"]
         pixels = np.asarray(picture).astype(int)
         for old in here["objects"]:
-            x1, y1, x2, y2 = (round(v * side) for v, side in zip(old["box"], (320, 180) * 2, strict=True))
+            x1, y1, x2, y2 = corners(old["box"])
             assert (pixels[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1] == 255).all()
         buses = [one["box"] for one in changed["objects"][2:]]
         blue = (pixels[..., 2] - pixels[..., 0]) > 128
         assert bool(buses) == blue.any()
         for box in buses:
             found += 1
-            x1, y1, x2, y2 = (round(v * side) for v, side in zip(box, (320, 180) * 2, strict=True))
+            x1, y1, x2, y2 = corners(box)
             assert blue[y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].all()
             blue[max(0, y1 - 2) : y2 + 2, max(0, x1 - 2) : x2 + 2] = False
             above, below = HORIZON - box[1], box[3] - HORIZON
             assert above / below == pytest.approx((HORIZON - 0.4) / (0.7 - HORIZON)), "as high as it was"
-            assert not any(overlap(box, old["box"]) for old in here["objects"])
+            assert not any(share_area(box, old["box"]) for old in here["objects"])
         assert not blue.any(), "every bus that is seen is labelled"
     assert found > 10
 
@@ -126,7 +129,7 @@ def test_what_is_small_and_at_the_edge_of_a_cutting_does_not_fade():
     for seed in range(20):
         picture, changed = pasted(here["image"], here, found, np.random.default_rng(seed))
         for one in changed["objects"]:
-            x1, y1, x2, y2 = (round(v * side) for v, side in zip(one["box"], (320, 180) * 2, strict=True))
+            x1, y1, x2, y2 = corners(one["box"])
             inside = np.asarray(picture)[y1 : max(y1 + 1, y2 - 1), x1 : max(x1 + 1, x2 - 1)].astype(int)
             assert abs(inside - (BLUE if one["category"] == "bus" else 255)).mean() < 60
             seen += one["category"] == "traffic light"
