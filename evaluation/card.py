@@ -38,7 +38,7 @@ HUB_METRICS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "macro_f1": ("f1", "macro-F1 (%)", {"average": "macro"}),
 }
 MEANS = ("accuracy", "balanced_accuracy", "macro_f1", "gain")
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
 
 class CardError(ValueError):

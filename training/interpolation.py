@@ -12,10 +12,12 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from traffic_vlm.evaluation.metrics import format_table
-from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
+from traffic_vlm.modeling import TrafficVLMConfig, TrafficVLMForConditionalGeneration
+from traffic_vlm.modeling.vision import interpolate_positions
 from traffic_vlm.processing.tokenization_traffic_vlm import TrafficVLMTokenizer
 
 from .packing import open_packed
+from .setup import POSITIONS
 from .validation import validate
 
 WEIGHTS = "model.safetensors"
@@ -77,13 +79,16 @@ def refuse_wrong(share: float) -> None:
 
 
 def weights_between(before: Path, after: Path, share: float) -> dict[str, torch.Tensor]:
-    """The weights that `interpolate` writes, in the precision of `after`.
+    """The weights that `interpolate` writes, in the precision of `after` and for frames of its size.
 
     Raises:
         ValueError: If the share is not between 0 and 1, or the networks differ.
     """
     refuse_wrong(share)
     first, last = load_file(before / WEIGHTS), load_file(after / WEIGHTS)
+    grids = [TrafficVLMConfig.from_pretrained(folder).vision_config.grid_size for folder in (before, after)]
+    if grids[0] != grids[1] and POSITIONS in first:
+        first[POSITIONS] = interpolate_positions(first[POSITIONS], *grids)
     shapes = ({name: weight.shape for name, weight in weights.items()} for weights in (first, last))
     if next(shapes) != next(shapes):
         raise ValueError(f"{before}: holds another network than {after}.")

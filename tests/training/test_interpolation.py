@@ -2,11 +2,13 @@ import json
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from launching import ON_CPU, processes
 from safetensors.torch import load_file
+from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
 from traffic_vlm.training import interpolation
 from traffic_vlm.training.interpolation import choose_share, interpolate, keep_answers
 from traffic_vlm.training.packing import open_packed
@@ -35,6 +37,26 @@ def test_weights_lie_between_and_the_record_says_where(make_recipe, tmp_path):
     with pytest.raises(ValueError, match="holds another network than"):
         interpolate(Trainer(smaller).train(), second, 0.5, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_stage_on_finer_frames_is_averaged_with_the_one_before(make_recipe, tmp_path):
+    size, name = "[96, 128]", "model.vision_tower.embeddings.position_embedding"
+    before = Trainer(make_recipe("optim.epochs=0.25", output="coarse")).train()
+    finer = make_recipe("optim.epochs=0.25", f"model.init_from={before}", output="fine")
+    config = json.loads(Path(finer.model.config).read_text(encoding="utf-8"))
+    assert config["vision_config"]["image_size"] != json.loads(size)
+    config["vision_config"]["image_size"] = json.loads(size)
+    finer.model.config = str(tmp_path / "finer.json")
+    Path(finer.model.config).write_text(json.dumps(config), encoding="utf-8")
+    after = Trainer(finer).train()
+    interpolate(before, after, 0, tmp_path / "first")
+    found, given = (load_file(f / "model.safetensors") for f in (tmp_path / "first", before))
+    assert found[name].shape == load_file(after / "model.safetensors")[name].shape
+    encoder = TrafficVLMForConditionalGeneration.from_pretrained(before).model.vision_tower
+    torch.testing.assert_close(
+        found[name].float(), encoder.embeddings.positions(6, 8).float(), rtol=1e-2, atol=1e-4
+    )
+    assert all(torch.equal(found[other], given[other]) for other in found if other != name)
 
 
 def test_the_best_share_comes_first_and_all_that_was_tried_is_kept(make_recipe, tmp_path, monkeypatch):
