@@ -123,9 +123,10 @@ def predict_views(
     count = min(len(frames), most_frames or len(frames))
     shown, train = clean(frames), optional(dataset, "train")
     tune = optional(dataset, "tune") if split != "tune" else None
-    labels = {**answer_sets(frames), views.ADVERSARIAL: ["No.", "Yes."]}
-    if tune is not None:  # which may hold families that the reported split lacks
-        labels = answer_sets(tune) | labels
+    # Not of the reported split, where there is another: which answers occur there must not be known.
+    labels = {views.ADVERSARIAL: ["No.", "Yes."]}
+    for known in (frames, tune, train):
+        labels |= answer_sets(known) if known is not None else {}
     ask = asker(model, processor, labels, constrained, mirror)
     tables = {}
     for suffix, (view, number, options) in views_of(shown, count, train, tune, most_frames).items():

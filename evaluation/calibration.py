@@ -16,7 +16,7 @@ import pandas as pd
 
 from .answers import ABSTAIN, UNCLEAR
 from .command import write_text
-from .metrics import PredictionError, interval
+from .metrics import PredictionError, interval, mean_with_interval
 from .predict import TEMPERATURES
 
 RISKS = (0.01, 0.05, 0.10)
@@ -150,27 +150,26 @@ def false_safe(table: pd.DataFrame, confidence: np.ndarray, coverage: float = 0.
     """How often *not safe* is answered *safe*, among the most confident answers.
 
     Args:
-        table: decided rows of safety families (their yes means "go").
+        table: decided rows of safety families (their yes means "go"), with the column `frame`.
         confidence: (rows,).
         coverage: the part of the rows, most confident first, that is answered.
 
     Returns:
-        n (answered rows whose truth is no), rate (of them answered yes), wrong_yes (part of the answered yes
-        whose truth is no), coverage.
+        n (answered rows whose truth is no), unsafe (their part of the answered rows), rate (of them answered
+        yes) and wrong_yes (part of the answered yes whose truth is no), both with their intervals by frame,
+        coverage.
     """
     order = np.argsort(-confidence, kind="stable")[: max(1, round(coverage * len(table)))]
     answered = table.iloc[order]
     unsafe, said_yes = answered["truth"] == "no", answered["decision"] == "yes"
 
-    def share(part: pd.Series, of: pd.Series) -> float | None:
-        return round(float(part[of].mean()), 6) if of.any() else None
-
-    return {
-        "n": int(unsafe.sum()),
-        "rate": share(said_yes, unsafe),
-        "wrong_yes": share(unsafe, said_yes),
-        "coverage": coverage,
-    }
+    result = {"n": int(unsafe.sum()), "unsafe": round(float(unsafe.mean()), 6), "coverage": coverage}
+    for name, part, of in (("rate", said_yes, unsafe), ("wrong_yes", unsafe, said_yes)):
+        found: dict[str, Any] = {"mean": None, "interval": None}
+        if of.any():
+            found = mean_with_interval(part[of].to_numpy(float), answered["frame"][of].tolist())
+        result |= {name: found["mean"], f"{name}_interval": found["interval"]}
+    return result
 
 
 def _ece_interval(

@@ -71,8 +71,8 @@ def results(report: Mapping[str, Any]) -> str:
     lines = [
         f"{report['frames']} frames, a part of BDD100K's validation split, which training has not seen; in "
         "percent with 95% intervals by frame. *Commonest* always says the family's commonest answer; "
-        "*shuffled* is the same model shown another frame. A family *sees the picture* where its gain in "
-        "balanced accuracy over *shuffled* is above 0 with its whole interval.",
+        "*shuffled* is the same model shown another frame. A family *sees the picture* where its "
+        "balanced accuracy is above that of *shuffled* and of any constant answer with its whole interval.",
         "",
         "| question | n | accuracy | balanced accuracy | commonest: accuracy / balanced "
         "| shuffled: accuracy / balanced | sees the picture |",
@@ -91,9 +91,9 @@ def results(report: Mapping[str, Any]) -> str:
     seen = [row["sees"] for row in report["families"] if row.get("sees") is not None]
     lines += [
         "",
-        f"{sum(seen)} families of questions gain over shuffled pictures with their whole interval, "
-        f"{len(seen) - sum(seen)} do not. Each of these {len(seen)} verdicts rests on one 95% interval, so a "
-        f"few may be chance. {report['verdict']['sentence']}",
+        f"{sum(seen)} families of questions see the picture, {len(seen) - sum(seen)} are not shown to. Each "
+        f"of these {len(seen)} verdicts rests on one 95% interval, so a few may be chance. "
+        f"{report['verdict']['sentence']}",
     ]
     return "\n".join(lines)
 
@@ -186,10 +186,11 @@ def failures(report: Mapping[str, Any]) -> str:
         ("Headline numbers that are worse than what they must beat", "; ".join(behind)),
         (
             f"Families whose accuracy is below that of always saying their commonest answer, {len(usual)} of "
-            f"{len(rows)}, the farthest below first (in percent, the commonest answer's in brackets)",
+            f"{sum('commonest' in row for row in rows)}, the farthest below first (in percent, the commonest "
+            "answer's in brackets)",
             ", ".join(usual),
         ),
-        ("Families that do not gain over shuffled pictures with their whole interval", ", ".join(blind)),
+        ("Families that are not shown to see the picture", ", ".join(blind)),
     ]
     if boxes:
         f1, family = max(boxes)
@@ -205,7 +206,7 @@ def safety(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
     group: Mapping[str, Any] = next((g for g in calibration.get("groups", []) if g["group"] == "safety"), {})
     every, found = group.get("false_safe_all", {}), []
     if every.get("rate") is not None:
-        text = f"{percent(every['rate'])}% of the {every['n']} unsafe cases are answered *safe*"
+        text = f"{percent(every['rate'])}% of the {every['n']} questions about what is unsafe get *safe*"
         if every["wrong_yes"] is not None:
             text += f", and {percent(every['wrong_yes'])}% of all answers *safe* are wrong"
         found.append(("Safety questions", text))
@@ -221,11 +222,7 @@ def safety(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def below_commonest(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The families that always saying the commonest answer would serve better, the farthest below first."""
-    short = [
-        (row["accuracy"] - row["commonest_accuracy"], row)
-        for row in rows
-        if row.get("commonest", "here") != "here"  # a box's place, which no constant answer gets right
-    ]
+    short = [(row["accuracy"] - row["commonest_accuracy"], row) for row in rows if "commonest" in row]
     return [
         f"`{row['family']}` {percent(row['accuracy'])} ({percent(row['commonest_accuracy'])})"
         for gap, row in sorted(short, key=lambda pair: float(pair[0]))

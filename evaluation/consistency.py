@@ -56,6 +56,20 @@ def opposites(table: pd.DataFrame) -> dict[str, Any]:
     return everything | {str(name): summary((topic == name).to_numpy()) for name in sorted(topic.unique())}
 
 
+def both_right(table: pd.DataFrame) -> float | None:
+    """The part of all pairs of `opposites` that are both right; `None` where there are no pairs."""
+    found = opposites(table)
+    return found["all"]["rate"] if found else None
+
+
+def always_commonest(table: pd.DataFrame) -> pd.DataFrame:
+    """Decided predictions of somebody who always says what is most often true in each family."""
+    known = table[table["truth"] != UNCLEAR]
+    commonest = known.groupby("family")["truth"].agg(lambda truth: truth.value_counts().index[0])
+    decision = table["family"].map(commonest)
+    return table.assign(decision=decision, correct=decision == table["truth"])
+
+
 def agreement(table: pd.DataFrame, other: pd.DataFrame, *, is_mirrored: bool = False) -> dict[str, Any]:
     """How often the same question, asked otherwise, gets the same decision.
 

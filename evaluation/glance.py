@@ -12,6 +12,7 @@ LANE_AND_SAFETY = ("lane_clear_", "turn_", "change_lane_")
 LEAST_POSITIVES = 30
 SHUFFLED = "shuffled"
 CONSTANT = "no rival: a constant answer would reach 100%"
+REFUSING = "no rival: whoever always refuses would reach 0%"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def glance_table(result: Mapping[str, Any]) -> str:
         "",
         "Points are differences of two percentages. Means over families or categories of questions have an "
         "interval only where one is shown. *Presence* counts the categories that at least "
-        f"{LEAST_POSITIVES} of the frames show.",
+        f"{LEAST_POSITIVES} of the frames show, however few do not. Pointing and mass ratio are of presence "
+        "questions whose label is *yes*, blanking of those answered so.",
     ]
     return "\n".join(lines)
 
@@ -183,9 +185,11 @@ def _agreement(result: Mapping[str, Any]) -> list[Number]:
     pairs, paraphrased, mirrored = (
         found.get(name, {}).get("all", {}) for name in ("opposites", "paraphrased", "mirrored")
     )
-    blind = found.get("opposites_shuffled")
+    rivals = [(SHUFFLED, "opposites_shuffled"), ("each family's commonest", "opposites_commonest")]
+    known = [(found[key], by) for by, key in rivals if found.get(key) is not None]
+    blind, rival = max(known, default=(None, ""))
     return [
-        _score("opposite pairs: both right", pairs, "rate", SHUFFLED, blind),
+        _score("opposite pairs: both right", pairs, "rate", rival, blind),
         _score("paraphrases: same answer", paraphrased, "rate", CONSTANT),
         _score("mirrored frames: mirrored answer", mirrored, "rate", CONSTANT),
     ]
@@ -229,9 +233,18 @@ def _confidence(result: Mapping[str, Any]) -> list[Number]:
             "calibration error after temperature", found.get("ece"), "before", found.get("ece_before"),
             groups.get("all", {}).get("ece_interval"), unit="points", less_is_better=True,
         ),
-        Number("unsafe but answered safe, the surer half of the answers", half.get("rate")),
-        Number("unsafe but answered safe, all answers", every.get("rate")),
-        Number("answered safe but unsafe, all answers", every.get("wrong_yes")),
+        Number(
+            "unsafe but answered safe, the surer half of the answers", half.get("rate"), REFUSING,
+            interval=half.get("rate_interval"),
+        ),
+        Number(
+            "unsafe but answered safe, all answers", every.get("rate"), REFUSING,
+            interval=every.get("rate_interval"),
+        ),
+        Number(
+            "answered safe but unsafe, all answers", every.get("wrong_yes"), "always safe",
+            every.get("unsafe"), every.get("wrong_yes_interval"), less_is_better=True,
+        ),
     ]  # fmt: skip
 
 

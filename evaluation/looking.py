@@ -99,7 +99,7 @@ def macro(rows: pd.DataFrame, column: str, samples: int = 1000) -> dict[str, Any
         with np.errstate(invalid="ignore"):
             drawn.append((weights @ sums) / (weights @ counts))
         means.append(values.mean())
-    span = interval(np.nanmean(drawn, axis=0), len(names))
+    span = interval(np.mean(drawn, axis=0), len(names))  # NaN where a sample lacks one of the categories
     return {"mean": round(float(np.mean(means)), 6), "interval": span}
 
 

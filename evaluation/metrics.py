@@ -181,6 +181,26 @@ def scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
+def bootstrap_scores(weights: np.ndarray, confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """`scores` of bootstrap samples over frames.
+
+    A sample that drew none of a class's rows would be a mean over fewer classes, which is another score: its
+    macro scores are NaN.
+
+    Args:
+        weights: (samples, num_frames) from `frame_weights`.
+        confusion: (num_frames, classes, classes + 1) from `frame_confusions`.
+
+    Returns:
+        As `scores`, each (samples,).
+    """
+    drawn = np.tensordot(weights, confusion, axes=1)
+    result, complete = scores(drawn), (drawn.sum(-1) > 0).all(-1)
+    for name in ("balanced_accuracy", "macro_precision", "macro_f1"):
+        result[name] = np.where(complete, result[name], np.nan)
+    return result
+
+
 def frame_confusions(
     truth: Iterable[str],
     decision: Iterable[str],
@@ -315,13 +335,15 @@ def _family_row(
     confusion = frame_confusions(
         group["truth"], group["decision"], group["frame"].to_numpy(), weights.shape[1], classes
     )
-    point, samples = scores(confusion.sum(0)), scores(np.tensordot(weights, confusion, axes=1))
+    point, samples = scores(confusion.sum(0)), bootstrap_scores(weights, confusion)
     names = ["accuracy"] if len(classes) == 1 else list(point)
     for score in names:
         row[score] = float(point[score])
         row[f"{score}_interval"] = interval(samples[score], row["frames"])
-    if kind != "boxes":  # a box that is always somewhere is not always in one place: nobody can say it always
-        share = group["truth"].value_counts(normalize=True)
+    share = group["truth"].value_counts(normalize=True)
+    if kind == "boxes":  # boxes are in many places: what can be said always is that there is none
+        share = share.drop("here", errors="ignore")
+    if len(share):
         row |= {"commonest": str(share.index[0]), "commonest_accuracy": float(share.iloc[0])}
         if len(classes) == 1:
             return row | {"note": "one class"}
@@ -349,15 +371,18 @@ def _gain(
     samples: np.ndarray, point: np.ndarray, blind: np.ndarray, weights: np.ndarray, num_frames: int
 ) -> dict[str, Any]:
     """The gain in balanced accuracy over another run on the same rows, paired by frame."""
-    other, others = scores(blind.sum(0)), scores(np.tensordot(weights, blind, axes=1))
+    other, others = scores(blind.sum(0)), bootstrap_scores(weights, blind)
     gain = interval(samples - others["balanced_accuracy"], num_frames)
+    own, classes = interval(samples, num_frames), blind.shape[1]
+    known = gain is not None and own is not None
     return {
         "shuffled_accuracy": float(other["accuracy"]),
         "shuffled_balanced_accuracy": float(other["balanced_accuracy"]),
         "shuffled_macro_f1": float(other["macro_f1"]),
         "gain": float(point - other["balanced_accuracy"]),
         "gain_interval": gain,
-        "sees": None if gain is None else gain[0] > 0,
+        # Shuffled pictures can do worse than a constant answer, which is not to see.
+        "sees": (gain[0] > 0 and (classes == 1 or own[0] > 1 / classes)) if known else None,
     }
 
 
@@ -394,7 +419,8 @@ def family_table(
     Args:
         predictions: one row a question, see the module's docstring.
         shuffled: predictions of the same model for the same questions with the pictures swapped between
-            frames; a family whose gain over them does not lie above 0 with its whole interval does not see.
+            frames; a family whose gain over them does not lie above 0 with its whole interval, or whose
+            balanced accuracy not above a constant answer's, does not see.
         samples: number of bootstrap samples.
         seed: of the bootstrap.
 
@@ -402,9 +428,9 @@ def family_table(
         One mapping a family, sorted by name: n, frames, classes, what `scores` returns with their
         `_interval`s, auc for yes/no families with `score_yes`, exact and normalised (the share of
         predictions equal to the label as text, and as normalised text), commonest answer and its scores
-        (not for boxes), unparsed, abstained, and with `shuffled` the scores of those, gain in balanced
-        accuracy, its interval and `sees` (`None` where there is no interval). A family with one class,
-        other than boxes, has accuracy alone and a `note`. Scores are fractions.
+        (of boxes: that there is none), unparsed, abstained, and with `shuffled` the scores of those, gain in
+        balanced accuracy, its interval and `sees` (`None` where there is no interval). A family with one
+        class, other than boxes that are there, has accuracy alone and a `note`. Scores are fractions.
 
     Raises:
         PredictionError: if a table cannot be scored, or the shuffled one answers other rows.

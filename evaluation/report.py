@@ -136,7 +136,10 @@ def _details(rows: Sequence[Mapping[str, Any]], as_good: Mapping[str, str]) -> l
     single = [row["family"] for row in rows if row.get("note") == "one class"]
     lines = []
     if blind:
-        lines.append(f"*Not seeing* (gain over shuffled pictures within its interval): {', '.join(blind)}.")
+        lines.append(
+            "*Not seeing* (balanced accuracy not above that of shuffled pictures or of a constant answer "
+            f"with its whole interval): {', '.join(blind)}."
+        )
     if any(row.get("sees") and row["family"] in as_good for row in rows):
         lines.append(
             "*Do as well*: a classifier of the question's words alone, or of the frame's labelled weather, "

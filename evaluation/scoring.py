@@ -145,6 +145,7 @@ def _consistency(
     """Everything of `consistency` that the folder has tables for."""
     result: dict[str, Any] = {
         "opposites": consistency.opposites(table),
+        "opposites_commonest": consistency.both_right(consistency.always_commonest(table)),
         "yes_ratio": consistency.yes_ratio(table),
     }
     for name in ("paraphrased", "mirrored"):
@@ -152,8 +153,7 @@ def _consistency(
             other = decide(as_table(others[name]), kinds)
             result[name] = consistency.agreement(table, other, is_mirrored=name == "mirrored")
     if "shuffled" in others:
-        blind = consistency.opposites(decide(as_table(others["shuffled"]), kinds))
-        result["opposites_shuffled"] = blind["all"]["rate"] if blind else None
+        result["opposites_shuffled"] = consistency.both_right(decide(as_table(others["shuffled"]), kinds))
     if "adversarial" in others:
         asked = as_table(others["adversarial"])
         result["adversarial_presence"] = family_table(asked)[0]

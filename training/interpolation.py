@@ -113,7 +113,7 @@ def choose_share(before: Path, after: Path, shares: Sequence[float], packed: Pat
         What came of each, the best mean balanced accuracy over families (as a run keeps its best) first.
 
     Raises:
-        ValueError: As `weights_between`.
+        ValueError: As `weights_between`, and if the packed frames have another size.
         DataError: If the split is not there.
     """
     for share in shares:
@@ -121,6 +121,10 @@ def choose_share(before: Path, after: Path, shares: Sequence[float], packed: Pat
     split = open_packed(packed, "tune")
     frames = list(range(len(split)))
     model = TrafficVLMForConditionalGeneration.from_pretrained(after, dtype=torch.float32).eval()
+    wanted = tuple(model.config.vision_config.image_size)
+    if tuple(split.image_size) != wanted:
+        sizes = (f"{width}x{height}" for height, width in (split.image_size, wanted))
+        raise ValueError("{}: holds frames of {}; the checkpoint takes {}.".format(packed, *sizes))
     tokenizer = TrafficVLMTokenizer.from_pretrained(after)
     tried = []
     for share in shares:

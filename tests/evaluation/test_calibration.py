@@ -62,17 +62,26 @@ def test_risk_coverage_by_hand():
 
 
 def test_false_safe_counts_only_what_should_be_refused():
-    table = pd.DataFrame({"truth": ["no", "no", "yes", "no"], "decision": ["yes", "no", "yes", "yes"]})
+    said = {"truth": ["no", "no", "yes", "no"], "decision": ["yes", "no", "yes", "yes"], "frame": range(4)}
+    table = pd.DataFrame(said)
     assert c.false_safe(table, np.array([0.9, 0.8, 0.7, 0.1]), 0.75) == {
         "n": 2,
+        "unsafe": 0.666667,
         "rate": 0.5,
+        "rate_interval": None,  # of two frames
         "wrong_yes": 0.5,
+        "wrong_yes_interval": None,
         "coverage": 0.75,
     }
     every = c.false_safe(table, np.array([0.9, 0.8, 0.7, 0.1]), 1.0)
     assert (every["n"], every["rate"], every["wrong_yes"]) == (3, 0.666667, 0.666667)
     assert c.false_safe(table[2:3], np.array([0.9]))["rate"] is None
     assert c.false_safe(table[1:2], np.array([0.9]))["wrong_yes"] is None
+    many = pd.concat([table] * 50, ignore_index=True).assign(frame=np.arange(200) % 100)
+    found = c.false_safe(many, np.full(200, 0.9), 1.0)
+    for name in ("rate", "wrong_yes"):
+        low, high = found[f"{name}_interval"]
+        assert 0.5 < low < found[name] < high < 0.8
 
 
 def test_a_threshold_is_chosen_on_one_split_and_reported_on_another():

@@ -1,7 +1,13 @@
 """Consistency: what counts as a pair, as the same answer, and as a mirrored one."""
 
 import pytest
-from traffic_vlm.evaluation.consistency import agreement, opposites, yes_ratio
+from traffic_vlm.evaluation.consistency import (
+    agreement,
+    always_commonest,
+    both_right,
+    opposites,
+    yes_ratio,
+)
 from traffic_vlm.evaluation.metrics import as_table, decide
 
 
@@ -32,6 +38,18 @@ def test_a_pair_is_right_only_if_both_are():
     assert result["light"]["same"] is None  # both are no, and rightly
     assert result["all"]["n"] == 3
     assert opposites(table(PAIRS[-1:])) == {}
+
+
+def test_constant_answers_are_right_about_common_pairs():
+    """Of ten frames two have a car: who always denies it is right about the other eight, both ways."""
+    rows = []
+    for i in range(10):
+        answers = ("Yes.", "No, there is one.") if i < 2 else ("No.", "Yes, there are none.")
+        for j, (family, answer) in enumerate(zip(("presence_car", "absence_car"), answers, strict=True)):
+            rows.append((f"f{i}", j, family, answer, "I cannot tell.", f"f{i}/car"))
+    assert both_right(table(rows)) == 0
+    assert both_right(always_commonest(table(rows))) == 0.8
+    assert both_right(table(PAIRS[-1:])) is None
 
 
 def test_agreement_compares_decisions_row_by_row():

@@ -98,6 +98,37 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     assert hits >= 50
 
 
+def test_a_sample_that_lacks_a_class_has_no_mean_over_classes():
+    """Two of forty frames are foggy and missed: no sample can be right about every class."""
+    made = [
+        {"image_id": f"f{i}", "family": "weather", "answer": "Clear.", "prediction": "Clear."}
+        for i in range(40)
+    ]
+    for row in made[:2]:
+        row["answer"] = "Foggy."
+    (row,) = family_table(made)
+    assert row["balanced_accuracy"] == 0.5
+    assert row["balanced_accuracy_interval"] == (0.5, 0.5)
+
+
+def test_who_only_says_there_is_none_does_not_see():
+    """It is said oftener of the right frames than of others', but never is a box right."""
+    none, box = "There is none.", "<loc0100><loc0100><loc0300><loc0300> bus"
+    wrong = "<loc0600><loc0600><loc0900><loc0900> bus"
+    made = [
+        {"image_id": f"f{i}", "family": "detect_bus", "answer": box if i % 4 == 0 else none}
+        for i in range(80)
+    ]
+    own = [row | {"prediction": wrong if row["answer"] == box else none} for row in made]
+    other = [row | {"prediction": wrong if i % 4 == 1 else none} for i, row in enumerate(made)]
+    (row,) = family_table(own, other)
+    assert row["gain_interval"][0] > 0
+    assert row["sees"] is False
+    assert (row["commonest"], row["commonest_accuracy"]) == ("none", 0.75)
+    (row,) = family_table([r | {"prediction": r["answer"]} for r in made], other)
+    assert row["sees"] is True
+
+
 def test_the_same_seed_gives_the_same_numbers_in_any_row_order():
     table = pd.DataFrame(rows())
     assert family_table(table) == family_table(table.sample(frac=1, random_state=3))

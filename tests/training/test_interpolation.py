@@ -57,6 +57,9 @@ def test_a_stage_on_finer_frames_is_averaged_with_the_one_before(make_recipe, tm
         found[name].float(), encoder.embeddings.positions(6, 8).float(), rtol=1e-2, atol=1e-4
     )
     assert all(torch.equal(found[other], given[other]) for other in found if other != name)
+    coarse = pack_recipe(make_recipe("run.validate_split=tune"))
+    with pytest.raises(ValueError, match="holds frames of 160x96; the checkpoint takes 128x96"):
+        choose_share(before, after, [0.5, 1], coarse)
 
 
 def test_the_best_share_comes_first_and_all_that_was_tried_is_kept(make_recipe, tmp_path, monkeypatch):
