@@ -55,9 +55,9 @@ def weigh_map(probability: Any, frame: Image.Image, question: str, evidence_map:
         question: What was asked.
         evidence_map: `(grid_height, grid_width)`.
     """
-    size = probability.processor.image_processor.size
-    # The model looks at no more, and blurring costs by the pixel.
-    small = frame.resize((size["width"], size["height"]))
+    shown = probability.processor.image_processor
+    # The model looks at no more, and blurring costs by the pixel; resized as it was for the answer.
+    small = frame.resize((shown.size["width"], shown.size["height"]), shown.resample, reducing_gap=2.0)
     both = [evidence_map, random_maps(evidence_map.shape)]
     own, chance = (curves(probability, [small], [question], one[None]) for one in both)
     return Faithfulness(

@@ -69,13 +69,15 @@ def one_frame(pipe: Any, thumbnails: Path) -> None:
         yield from ask_step_by_step(pipe, frame, one, two)
 
     asked = {"inputs": [held, first, second], "outputs": [told, output], **MODEL}
-    gr.on([ask.click, first.submit], on_ask, api_name="ask", **asked)
+    asking_now = [gr.on([ask.click, first.submit], on_ask, api_name="ask", **asked)]
     for chip, text in zip(chips, BATTERY, strict=True):
-        chip.click(lambda text=text: text, outputs=first, **QUICK).then(on_ask, **asked)
+        asking_now.append(chip.click(lambda text=text: text, outputs=first, **QUICK).then(on_ask, **asked))
     taken = [held, shown, told, output]
-    upload.upload(take_file, upload, [*taken, upload], **QUICK)
+    # What is still said of the frame before must not appear beside the new one.
+    picked = {"cancels": asking_now, **QUICK}
+    upload.upload(take_file, upload, [*taken, upload], **picked)
     for button, seed in scene_buttons:
-        button.click(lambda seed=seed: take_scene(seed), outputs=taken, **QUICK)
+        button.click(lambda seed=seed: take_scene(seed), outputs=taken, **picked)
 
 
 def pick_a_scene(thumbnails: Path) -> list[tuple[gr.Button, int | None]]:

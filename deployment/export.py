@@ -64,6 +64,7 @@ def export(
     first = next(graphs)  # refuses before anything is written
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
+    (output / "export.json").unlink(missing_ok=True)  # written last: whoever finds it has everything
     write = write_onnx if format == "onnx" else write_torch_export
     for name, module, inputs, axes in (first, *graphs):
         write(module.eval(), inputs, axes, output / f"{name}{FORMATS[format]}")

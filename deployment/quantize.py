@@ -28,8 +28,9 @@ def quantize(folder: str | Path, output: str | Path) -> Path:
     folder, output = Path(folder), Path(output)
     logging.getLogger().addFilter(_no_advice)
     output.mkdir(parents=True, exist_ok=True)
+    (output / "export.json").unlink(missing_ok=True)  # written last: whoever finds it has everything
     for path in folder.iterdir():
-        if path.is_file() and path.suffix != ".onnx":
+        if path.is_file() and path.suffix != ".onnx" and path.name != "export.json":
             shutil.copyfile(path, output / path.name)
     for name in GRAPHS:
         graph = onnx.load(folder / f"{name}.onnx")
@@ -46,6 +47,7 @@ def quantize(folder: str | Path, output: str | Path) -> Path:
                 reduce_range=True,
                 weight_type=QuantType.QInt8,
             )
+    shutil.copyfile(folder / "export.json", output / "export.json")
     return output
 
 

@@ -28,6 +28,7 @@ class Session:
 
     Raises:
         FileNotFoundError: If a part of the export is missing.
+        ValueError: If a graph is damaged.
     """
 
     def __init__(self, folder: str | Path, threads: int = 0):
@@ -90,8 +91,8 @@ class Session:
             `(rows, patches)`.
         """
         text = self.processor(text=list(questions), return_tensors="np")
-        mask = np.asarray(text["attention_mask"], dtype=np.int64)
-        step = self.graphs["prefill"]({"input_ids": text["input_ids"], "attention_mask": mask, **seen})
+        ids, mask = (np.asarray(text[name], dtype=np.int64) for name in ("input_ids", "attention_mask"))
+        step = self.graphs["prefill"]({"input_ids": ids, "attention_mask": mask, **seen})
         evidence, tokenizer = step["evidence"], self.processor.tokenizer
         done = np.zeros(len(mask), dtype=bool)
         tokens, log_probs = [], []
@@ -150,7 +151,10 @@ def open_onnx(folder: Path, name: str, threads: int) -> Callable[[Mapping[str, n
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the library's own classes share no narrower one
+        raise ValueError(f"{path}: this graph is damaged; run scripts/export.py again.") from error
     outputs = [value.name for value in session.get_outputs()]
     return lambda feeds: dict(zip(outputs, session.run(None, dict(feeds)), strict=True))
 

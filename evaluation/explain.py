@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from matplotlib.patches import Rectangle
 from PIL import Image
+from traffic_vlm.processing.pipeline_traffic_vlm import TASK, TrafficQuestionAnsweringPipeline
 
 from . import faithfulness, maps
 from .command import CHECKPOINT, new_parser, run_command
@@ -97,7 +98,7 @@ def explain(
         boxes: labelled evidence, as fractions of the frame, outlined in the pictures and scored.
 
     Returns:
-        answer, confidence (of its first word), scores (for each kind of map: deletion and insertion area,
+        answer, confidence, scores (for each kind of map: deletion and insertion area,
         and with boxes the mass ratio and the pointing game), and pictures (their paths): one sheet of each
         kind, and an overlay at the frame's own size for each of the first `MOST_TOKENS` answer tokens and
         for their mean.
@@ -114,7 +115,9 @@ def explain(
     inputs, tokens = _answer(model, processor, picture, question)
     answer = processor.tokenizer.decode(tokens).strip()
     probability = faithfulness.DecisionProbability(model, processor)
-    confidence = float(probability.first_words([picture], [question]).max())
+    pipe = TrafficQuestionAnsweringPipeline(model=model, processor=processor, task=TASK)
+    (said,) = pipe(image=picture, question=question, top_k=0)
+    confidence = said["confidence"]
     looks = _attend(model, inputs, tokens)
     kinds = {name: method(model, inputs)[0] for name, method in maps.METHODS.items()}
     by_token = _by_token(looks["cross"], _words(processor, tokens)[:MOST_TOKENS])
@@ -140,7 +143,9 @@ def explain(
         overlays[f"answer-token-{number + 1:02d}"] = (what, heat, found)
     for name, (what, heat, found) in overlays.items():
         note = f"{what}: {faithfulness.describe(found)}."
-        drawn = draw_overlay(picture, heat, question, answer, confidence, boxes=boxes, note=note)
+        drawn = draw_overlay(
+            picture, heat, question, answer, confidence, said["abstained"], boxes=boxes, note=note
+        )
         drawn.save(output / f"{name}.png")
     return {
         "answer": answer,

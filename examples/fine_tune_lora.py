@@ -21,6 +21,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 with needs("lora"):
     from peft import LoraConfig, get_peft_model
     from tqdm import trange
+    from traffic_vlm.processing.loading import first_line
     from traffic_vlm.processing.pipeline_traffic_vlm import save_checkpoint
     from traffic_vlm.training.augmentation import normalise
     from traffic_vlm.training.collator import Collator
@@ -86,10 +87,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    if options.steps < 1:
+        parser.error("--steps must be at least 1")
     try:
         print(f"{options.output / 'merged'}: last loss {fine_tune(options):.3f}")
     except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {first_line(error)}", file=sys.stderr)
         return 2
     return 0
 

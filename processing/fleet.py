@@ -8,6 +8,7 @@ often a run was interrupted. Frames that cannot be read are listed and never end
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from .frames import Frame, read_frames
+from .frames import Frame, files_of, read_frames
 from .ray_cluster import ray_cluster
 
 BATTERY = (
@@ -69,17 +70,42 @@ class Job:
 
 
 def prepare(job: Job) -> None:
-    """Make the output folder; ValueError if it holds other answers, or lies among the frames."""
+    """Make the output folder; ValueError if it holds answers to something else, or lies among the frames."""
     folder = Path(job.output)
     if Path(job.source) in (folder, *folder.parents):
         raise ValueError(f"{folder}: lies inside the source, which is read again; name another --output.")
     folder.mkdir(parents=True, exist_ok=True)
     ours = {name: value for name, value in asdict(job).items() if name not in ("output",)}
+    ours |= {"frames": frames_of(job), "weights": weights_of(job)}
     record = folder / "job.json"
     text = json.dumps(ours, indent=2, ensure_ascii=False) + "\n"
-    if record.is_file() and record.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{folder}: holds answers to another job (see job.json); name another --output.")
+    begun = record.is_file() and any(folder.glob("answers-*.parquet"))
+    if begun and record.read_text(encoding="utf-8") != text:
+        raise ValueError(
+            f"{folder}: holds answers to another job, about other frames or by other weights (see job.json); "
+            "name another --output."
+        )
     _write_whole(record, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def frames_of(job: Job) -> str:
+    """A hash of the names and sizes of the files of the source: a new one moves the frames' numbers."""
+    source = Path(job.source)
+    root = source if source.is_dir() else source.parent
+    files = files_of(source, job.split)
+    told = [(file.relative_to(root).as_posix(), file.stat().st_size) for file in files]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def weights_of(job: Job) -> str | None:
+    """A hash of the checkpoint's configuration and weights; None for one on the Hub."""
+    folder = Path(job.checkpoint)
+    if not folder.is_dir():
+        return None
+    found = hashlib.sha256()
+    for file in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+        found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 def answer_shards(pipe: Any, job: Job, mine: Callable[[int], bool]) -> Iterator[tuple[int, int]]:

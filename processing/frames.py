@@ -6,7 +6,6 @@ pixels are decoded. A frame that cannot be read comes with the reason instead of
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +47,17 @@ def read_frames(
         ImportError: A video, and PyAV is not installed.
     """
     path = Path(source)
+    files = files_of(path, split)
+    if files[0].suffix.lower() == ".parquet":
+        return _from_parquet(files, wanted)
+    if files[0].suffix.lower() in VIDEOS:
+        return _from_video(files[0], wanted)
+    return _from_pictures(path if path.is_dir() else path.parent, files, wanted)
+
+
+def files_of(source: str | Path, split: str | None = None) -> list[Path]:
+    """The files that hold the frames of a source, in their order; arguments, errors: as `read_frames`."""
+    path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder.")
     if path.is_dir():
@@ -55,19 +65,15 @@ def read_frames(
         if not split:  # a data set has its validation frames once more, asked in other words
             tables = [table for table in tables if not table.name.startswith("paraphrase-")]
         if tables:
-            return _from_parquet(tables, wanted)
+            return tables
         if split:
             raise FileNotFoundError(f"{path}: no data set with a split {split!r} in it.")
         pictures = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
         if not pictures:
             raise FileNotFoundError(f"{path}: no pictures and no Parquet files in it.")
-        return _from_pictures(path, pictures, wanted)
-    if path.suffix.lower() == ".parquet":
-        return _from_parquet([path], wanted)
-    if path.suffix.lower() in VIDEOS:
-        return _from_video(path, wanted)
-    if path.suffix.lower() in PICTURES:
-        return _from_pictures(path.parent, [path], wanted)
+        return pictures
+    if path.suffix.lower() in (".parquet", *VIDEOS, *PICTURES):
+        return [path]
     raise ValueError(f"{path}: neither a picture ({', '.join(PICTURES)}) nor a video ({', '.join(VIDEOS)}).")
 
 
@@ -80,11 +86,8 @@ def _from_pictures(root: Path, pictures: list[Path], wanted: Callable[[int], boo
 def _decoded(index: int, name: str, source: Path | bytes) -> Frame:
     """Open a picture, or say why not."""
     try:
-        if isinstance(source, Path):
-            return Frame(index, name, open_image(source))
-        with Image.open(io.BytesIO(source)) as image:
-            return Frame(index, name, image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: Pillow's word for some broken PNGs
+        return Frame(index, name, open_image(source))
+    except (OSError, ValueError) as error:
         return Frame(index, name, None, (str(error).splitlines() or ["unreadable"])[0])
 
 
@@ -117,6 +120,12 @@ def _from_rows(
             index += 1
 
 
+def upright(frame: Any) -> Image.Image:
+    """The picture of a decoded video frame as players show it: cameras mounted otherwise say by how much."""
+    turn = getattr(frame, "rotation", 0)  # degrees against the clock; older PyAV does not tell
+    return frame.to_image().rotate(turn, expand=True) if turn else frame.to_image()
+
+
 def _from_video(path: Path, wanted: Callable[[int], bool]) -> Iterator[Frame]:
     """Decode a video from its beginning; frames are called after their time in seconds."""
     try:
@@ -129,6 +138,6 @@ def _from_video(path: Path, wanted: Callable[[int], bool]) -> Iterator[Frame]:
                 raise ValueError(f"{path}: there is no picture track in it.")
             for index, frame in enumerate(container.decode(video=0)):
                 if wanted(index):
-                    yield Frame(index, f"{path.name}@{frame.time or 0:.3f}s", frame.to_image())
+                    yield Frame(index, f"{path.name}@{frame.time or 0:.3f}s", upright(frame))
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: the video cannot be read ({error.strerror}).") from error

@@ -1,7 +1,8 @@
 """The pixels of TrafficVLM: any picture in, a normalised rectangle out, with nothing but Pillow and NumPy.
 
-A dashcam frame is 16:9 and stays so: it is resized to 160 x 288 (height x width), never squashed to a square
-and never cropped, because what matters often stands at the edge.
+A frame is resized to the size that the checkpoint sets (160 x 288, height x width, where none is given),
+about as wide for its height as dashcam frames are, 16:9. It is never cropped, because what matters often
+stands at the edge; a frame of another shape is stretched.
 """
 
 import base64
@@ -29,8 +30,8 @@ MAX_DOWNLOAD_BYTES = 50_000_000
 DOWNLOAD_TIMEOUT_SECONDS = 20
 
 
-def open_image(source: str | Path, min_size: tuple[int, int] | None = None) -> Image.Image:
-    """Read a picture from a path, an http(s) address or a `data:` address as upright RGB.
+def open_image(source: str | Path | bytes, min_size: tuple[int, int] | None = None) -> Image.Image:
+    """Read a picture from a path, an http(s) address, a `data:` address or its file's bytes as upright RGB.
 
     Args:
         source: Where the picture is.
@@ -44,6 +45,8 @@ def open_image(source: str | Path, min_size: tuple[int, int] | None = None) -> I
         FileNotFoundError: If there is no such file.
         ValueError: If the file is empty, truncated, absurdly large or no picture.
     """
+    if isinstance(source, bytes):
+        return _decode(io.BytesIO(source), "picture", min_size)
     name = str(source)
     if name.startswith(("http://", "https://")):
         return _decode(io.BytesIO(_download(name)), name, min_size)

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="default: the first free one from 7860 on")
     given = parser.parse_args(argv)
     try:
-        from traffic_vlm.processing.loading import check_checkpoint, load_pipeline
+        from traffic_vlm.processing.loading import check_checkpoint, first_line, load_pipeline
 
         check_checkpoint(given.checkpoint)
         from traffic_vlm.app.look import launch_options
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: the page needs pip install 'traffic-vlm[app]' ({error}).", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {first_line(error)}", file=sys.stderr)
         return 2
     try:
         print(f"loading {given.checkpoint} ...", flush=True)
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             page = build_page(pipe, Path(thumbnails))
             page.launch(server_name=given.host, server_port=given.port, **launch_options())
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {first_line(error)}", file=sys.stderr)
         return 2
     return 0
 

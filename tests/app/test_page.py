@@ -104,6 +104,22 @@ def test_a_bad_file_is_explained_in_the_page_and_the_frame_stays(page, files):
     assert page.get_by_alt_text("The frame that is asked about: red.png").is_visible()
 
 
+def test_a_new_frame_ends_what_is_still_said_of_the_one_before(pipe, tmp_path):
+    """Testing a heat map takes seconds, in which the visitor may pick another frame."""
+    pytest.importorskip("skia")
+    from traffic_vlm.app.page import build_page
+
+    events = build_page(pipe, tmp_path).config["dependencies"]
+    asking = {event["id"] for event in events if event["outputs"] and event["queue"] is not False}
+    (uploading,) = [event for event in events if ("upload" in str(event["targets"])) and event["cancels"]]
+    ask = next(event for event in events if event["api_name"] == "ask")
+    assert ask["id"] in uploading["cancels"]
+    assert set(uploading["cancels"]) <= asking
+    ends = [event for event in events if event["cancels"]]
+    assert len(ends) >= 2, "rendered scenes as well"
+    assert all(event["cancels"] == uploading["cancels"] for event in ends)
+
+
 def test_asking_without_a_frame_says_what_to_do(page):
     page.get_by_role("button", name="Ask", exact=True).click()
     page.get_by_text("Choose a frame or a scene first.").wait_for()

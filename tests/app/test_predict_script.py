@@ -1,9 +1,12 @@
 """scripts/predict.py, run as a user does: folders, data sets, videos; interrupted, shared out, under Ray."""
 
 import csv
+import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from launching import ON_CPU, processes
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny_checkpoint import ANSWERS, QUESTIONS
+from traffic_vlm.processing.frames import _decoded, upright
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "processing"))
@@ -86,6 +92,45 @@ def test_a_finished_shard_is_not_repeated(predict, checkpoint, frames, single, t
     assert "another job" in capsys.readouterr().err
 
 
+def test_answers_about_other_frames_or_by_other_weights_are_not_gone_on_with(
+    predict, checkpoint, frames, single, tmp_path, capsys
+):
+    more, others, output = tmp_path / "more", tmp_path / "others", tmp_path / "answers"
+    shutil.copytree(frames, more)
+    shutil.copytree(checkpoint, others)
+    shutil.copytree(single, output)
+    arguments = ("--output", output, "--shard-frames", 4, "--source")
+    shutil.copy(more / "first" / "0.png", more / "0.png")
+    weights = others / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
+    for weights_folder, source in ((checkpoint, more), (others, frames)):
+        assert run(predict, weights_folder, *arguments, source) == 2
+        assert "about other frames or by other weights" in capsys.readouterr().err
+    assert run(predict, checkpoint, *arguments, frames) == 0
+    # A start that failed leaves no answers, and nothing that hinders the next.
+    arguments = ("--output", tmp_path / "new", "--source", frames)
+    assert run(predict, checkpoint, *arguments, "--text", "Is there a car? " * 2000) == 2
+    assert run(predict, checkpoint, *arguments) == 0
+
+
+def test_pictures_in_a_data_set_are_turned_upright_too():
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
+    assert _decoded(0, "phone", buffer.getvalue()).image.size == (20, 40)
+    assert _decoded(0, "none", b"").problem
+
+
+@pytest.mark.parametrize(("turn", "corner"), [(0, (0, 0)), (90, (0, 3)), (-90, (1, 0)), (180, (3, 1))])
+def test_a_video_frame_is_turned_as_players_do(turn, corner):
+    """`rotation` is in degrees against the clock (PyAV); of a picture 4 wide and 2 high, a corner is red."""
+    picture = Image.new("RGB", (4, 2))
+    picture.putpixel((0, 0), (255, 0, 0))
+    shown = upright(SimpleNamespace(rotation=turn, to_image=lambda: picture))
+    assert shown.getpixel(corner) == (255, 0, 0)
+
+
 @pytest.mark.parametrize("way", ["torchrun", "ray"])
 def test_two_workers_give_the_same_rows(checkpoint, frames, single, tmp_path, way):
     if way == "ray":
@@ -109,8 +154,6 @@ def test_two_workers_give_the_same_rows(checkpoint, frames, single, tmp_path, wa
 
 
 def test_a_data_set_is_read_by_split(predict, checkpoint, pictures, tmp_path):
-    import io
-
     cells = []
     for picture in pictures.values():
         buffer = io.BytesIO()

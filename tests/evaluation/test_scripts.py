@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from traffic_vlm.evaluation import explain, failures, robustness
 from traffic_vlm.evaluation.metrics import family_table
+from traffic_vlm.processing.pipeline_traffic_vlm import TrafficQuestionAnsweringPipeline
 
 ROOT = Path(__file__).parents[2]
 
@@ -176,6 +177,9 @@ def test_pictures_of_one_answer_are_drawn_at_the_frames_size(tiny, frames, tmp_p
     row = next(row for row in frames if row["objects"])
     boxes = [thing["box"] for thing in row["objects"]]
     result = explain.explain(*tiny, row["image"], "Is there a car?", tmp_path, boxes)
+    pipe = TrafficQuestionAnsweringPipeline(model=tiny[0], processor=tiny[1])
+    (said,) = pipe(image=row["image"], question="Is there a car?")
+    assert (result["answer"], result["confidence"]) == (said["answer"], round(said["confidence"], 4))
     assert set(result["scores"]) == {"evidence", "gradient", "rollout"}
     assert all({"deletion", "insertion", "ratio"} <= set(s) for s in result["scores"].values())
     sheets, overlays = result["pictures"][:5], result["pictures"][5:]

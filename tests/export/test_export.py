@@ -1,5 +1,6 @@
 """An exported model answers as the model does."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from traffic_vlm.deployment.export import export, load, write_onnx
 from traffic_vlm.deployment.graphs import three_graphs
 from traffic_vlm.deployment.quantize import compare, quantize
 from traffic_vlm.deployment.session import Session
+from traffic_vlm.deployment.session import main as session_main
 
 ROOT = Path(__file__).resolve().parents[2]
 MORE = [*QUESTIONS, "Is there a pedestrian on the road ahead of me?", "Lane?"]  # of four lengths: padding
@@ -142,6 +144,32 @@ def test_eight_bits_are_smaller_and_their_cost_is_measured(exported, pictures, t
     assert cost["accuracy"]["mean"] == 1.0
     assert cost["change"]["mean"] == pytest.approx(cost["other_accuracy"]["mean"] - 1.0)
     assert cost["agreement"]["mean"] >= 0.75
+
+
+def test_half_an_export_does_not_open(checkpoint, exported, pictures, tmp_path, monkeypatch, capsys):
+    """Of an older export under it there is nothing left that would make it look whole."""
+    half = tmp_path / "half"
+    shutil.copytree(exported, half)
+    (half / "decode.onnx").write_bytes(b"half a graph")
+    picture = tmp_path / "frame.png"
+    pictures["red"].save(picture)
+    assert session_main([str(half), "--image", str(picture), "--text", "Is it night?"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "decode.onnx: this graph is damaged" in error
+    assert "\n" not in error
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onnxruntime.quantization.quantize_dynamic", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        quantize(exported, half)
+    monkeypatch.setattr("traffic_vlm.deployment.export.write_onnx", interrupted)
+    again = tmp_path / "again"
+    shutil.copytree(exported, again)
+    with pytest.raises(KeyboardInterrupt):
+        export(checkpoint, again)
+    assert not any((folder / "export.json").exists() for folder in (half, again))
 
 
 def test_the_command_line_says_in_one_line_what_is_wrong(tmp_path):
