@@ -374,15 +374,17 @@ def _gain(
     other, others = scores(blind.sum(0)), bootstrap_scores(weights, blind)
     gain = interval(samples - others["balanced_accuracy"], num_frames)
     own, classes = interval(samples, num_frames), blind.shape[1]
-    known = gain is not None and own is not None
+    sees = None
+    if gain is not None and own is not None:
+        # Shuffled pictures can do worse than a constant answer, which is not to see.
+        sees = gain[0] > 0 and (classes == 1 or own[0] > 1 / classes)
     return {
         "shuffled_accuracy": float(other["accuracy"]),
         "shuffled_balanced_accuracy": float(other["balanced_accuracy"]),
         "shuffled_macro_f1": float(other["macro_f1"]),
         "gain": float(point - other["balanced_accuracy"]),
         "gain_interval": gain,
-        # Shuffled pictures can do worse than a constant answer, which is not to see.
-        "sees": (gain[0] > 0 and (classes == 1 or own[0] > 1 / classes)) if known else None,
+        "sees": sees,
     }
 
 
