@@ -123,10 +123,7 @@ def predict_views(
     count = min(len(frames), most_frames or len(frames))
     shown, train = clean(frames), optional(dataset, "train")
     tune = optional(dataset, "tune") if split != "tune" else None
-    # Not of the reported split, where there is another: which answers occur there must not be known.
-    labels = {views.ADVERSARIAL: ["No.", "Yes."]}
-    for known in (frames, tune, train):
-        labels |= answer_sets(known) if known is not None else {}
+    labels = {**answers_known(frames, tune, train), views.ADVERSARIAL: ["No.", "Yes."]}
     ask = asker(model, processor, labels, constrained, mirror)
     tables = {}
     for suffix, (view, number, options) in views_of(shown, count, train, tune, most_frames).items():
@@ -187,6 +184,25 @@ def ask_grey(ask: Ask, table: pd.DataFrame) -> pd.DataFrame:
     )
     said = ["prediction", "confidence", "confidences", "score_yes"]
     return rows.drop(columns=said).merge(answered[[*key, *said]], on=key, how="left", validate="many_to_one")
+
+
+def answers_known(reported: Any, *others: Any) -> dict[str, list[str]]:
+    """The answers of each family that constrained answers are chosen among.
+
+    Which of them occur in the reported split must not be known: they are the last other split's that has the
+    family, and the reported one's own only where no other has it.
+
+    Args:
+        reported: frames of the reported split.
+        others: frames of other splits, or `None`; of later ones the answers win.
+
+    Returns:
+        family -> its answers, as `answer_sets`.
+    """
+    known = answer_sets(reported)
+    for other in others:
+        known |= answer_sets(other) if other is not None else {}
+    return known
 
 
 def optional(dataset: Path, split: str) -> Any:

@@ -149,3 +149,18 @@ def test_a_family_without_known_labels_is_answered_freely(tiny, frames):
     asked = [q["family"] for row in frames[:2] for q in row["questions"]]
     assert chosen["family"].tolist() == asked
     assert "weather" in asked
+
+
+def test_what_may_be_answered_is_not_learnt_from_the_reported_split():
+    def split(**answers):
+        asked = [{"family": name, "answer": one} for name, some in answers.items() for one in some]
+        return [{"questions": asked}]
+
+    reported = split(light_state=["Red."], place=["A tunnel."])
+    tune, train = split(light_state=["Red.", "Green."]), split(weather=["Clear."])
+    assert asking.answers_known(reported, tune, train) == {
+        "light_state": ["Green.", "Red."],
+        "place": ["A tunnel."],  # which nobody else was asked
+        "weather": ["Clear."],
+    }
+    assert asking.answers_known(reported, None, None)["light_state"] == ["Red."]
