@@ -38,7 +38,19 @@ HUB_METRICS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
     "macro_f1": ("f1", "macro-F1 (%)", {"average": "macro"}),
 }
 MEANS = ("accuracy", "balanced_accuracy", "macro_f1", "gain")
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+ORDINALS = (
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "eleventh",
+)
 
 
 class CardError(ValueError):

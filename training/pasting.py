@@ -2,10 +2,10 @@
 against learning by heart which frames have them.
 
 A cutting holds a rare thing and everything that touches it, so that no part of an unlabelled thing comes
-along. It stands as high above or below the horizon as before, hides nothing that is labelled, and comes from
-the same time of day. Every other cutting holds nothing, so that an edge in the picture does not tell what is
-inside. What a cutting does to the street (is that lane still free?) no rule knows: only kinds of things, and
-the time and place, are asked about afterwards.
+along. It stands as high above or below the horizon as before, hides nothing that is labelled, comes from the
+same time of day, and has other colours each time. Every other cutting holds nothing, so that an edge in the
+picture does not tell what is inside. What a cutting does to the street (is that lane still free?) no rule
+knows: only kinds of things, and the time and place, are asked about afterwards.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ WHOLE_FRAME = {"time_of_day", "time_is", "place"}
 MOST = 400
 """Cuttings that are kept of each kind."""
 PASTED = 3
+NEARER_OR_FARTHER = (0.6, 1.4)
+"""A thing's size when pasted, times its own."""
 PLACES_TRIED = 30
 MARGIN = 0.12
 """Of a thing's size, around it: there the cutting fades into the frame."""
@@ -149,7 +151,7 @@ def pasted(
         if not place:
             continue
         left, top, right, bottom = pixels(place, image.size)
-        patch = cutting.picture.resize(
+        patch = recoloured(cutting, rng).resize(
             (right - left, bottom - top), Image.Resampling.BILINEAR, reducing_gap=2.0
         )
         there = [{**thing, "box": carried(thing["box"], cutting.place, place)} for thing in cutting.objects]
@@ -173,7 +175,7 @@ def free_place(place: Box, taken: Sequence[Box], rng: np.random.Generator) -> Bo
     """Somewhere as high above or below the horizon, a little nearer or farther, that covers nothing."""
     x1, y1, x2, y2 = place
     for _ in range(PLACES_TRIED):
-        scale = rng.uniform(0.8, 1.25)
+        scale = rng.uniform(*NEARER_OR_FARTHER)
         width, top, bottom = (
             (x2 - x1) * scale,
             HORIZON + (y1 - HORIZON) * scale,
@@ -184,6 +186,19 @@ def free_place(place: Box, taken: Sequence[Box], rng: np.random.Generator) -> Bo
         if min(new) >= 0 and max(new) <= 1 and not any(share_area(new, other) for other in taken):
             return new
     return None
+
+
+def recoloured(cutting: Cutting, rng: np.random.Generator) -> Image.Image:
+    """A cutting in other colours. Where a light is in it, whose colour is asked about, the hue stays."""
+    turn, stronger, brighter = rng.uniform(-0.1, 0.1), rng.uniform(0.6, 1.4), rng.uniform(0.75, 1.25)
+    if any(thing["category"] == "traffic light" for thing in cutting.objects):
+        turn = 0.0
+    hue, saturation, value = (
+        np.asarray(channel, dtype=np.float32) for channel in cutting.picture.convert("HSV").split()
+    )
+    changed = (hue + 256 * turn) % 256, saturation * stronger, value * brighter
+    channels = [Image.fromarray(np.clip(channel, 0, 255).astype(np.uint8)) for channel in changed]
+    return Image.merge("HSV", channels).convert("RGB")
 
 
 def opacity(place: Box, things: Sequence[Box], size: tuple[int, int]) -> Image.Image:

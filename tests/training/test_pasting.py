@@ -10,7 +10,15 @@ from traffic_vlm.processing.bdd100k.families import FAMILIES, ask_all
 from traffic_vlm.processing.bdd100k.geometry import HORIZON
 from traffic_vlm.training.moving import moved_copy, scene_of
 from traffic_vlm.training.packing import DataError, open_packed, pack_split
-from traffic_vlm.training.pasting import HIGHEST, SMALLEST, cuttings_of, pasted, place_around, share_area
+from traffic_vlm.training.pasting import (
+    HIGHEST,
+    SMALLEST,
+    cuttings_of,
+    pasted,
+    place_around,
+    recoloured,
+    share_area,
+)
 
 GREY, BLUE = (120, 120, 120), (0, 0, 255)
 
@@ -108,7 +116,7 @@ def test_a_pasted_thing_is_labelled_where_it_is_seen_and_hides_nothing(cuttings)
             x1, y1, x2, y2 = corners(old["box"])
             assert (pixels[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1] == 255).all()
         buses = [one["box"] for one in changed["objects"][2:]]
-        blue = (pixels[..., 2] - pixels[..., 0]) > 128
+        blue = (pixels.max(-1) - pixels.min(-1)) > 64  # in any colour: everything else is grey or white
         assert bool(buses) == blue.any()
         for box in buses:
             found += 1
@@ -122,7 +130,22 @@ def test_a_pasted_thing_is_labelled_where_it_is_seen_and_hides_nothing(cuttings)
     assert found > 10
 
 
-def test_what_is_small_and_at_the_edge_of_a_cutting_does_not_fade():
+def test_a_cutting_has_other_colours_each_time_but_a_light_its_own():
+    lamp = {**thing("traffic light", 0.605, 0.41, 0.615, 0.44), "light": "red"}
+    hues = {}
+    for name, objects in {"bus": [BUS], "bus and light": [BUS, lamp]}.items():
+        cutting = cut(row(*objects), row()).kept["daytime"]["bus"][0]
+        pictures = [np.asarray(recoloured(cutting, np.random.default_rng(seed))) for seed in range(20)]
+        assert all(np.ptp(picture[0, 0]) <= 2 for picture in pictures), "grey stays grey"
+        assert len({int(picture[0, 0, 0]) for picture in pictures}) > 5, "brighter or darker"
+        middle = [picture[picture.shape[0] // 2, picture.shape[1] // 2] for picture in pictures]
+        hues[name] = [int(colour[0]) - int(colour[1]) for colour in middle]  # of blue: towards red or green
+    assert min(hues["bus"]) < -20 < 20 < max(hues["bus"])
+    assert set(hues["bus and light"]) == {0}
+
+
+def test_what_is_small_and_at_the_edge_of_a_cutting_does_not_fade(monkeypatch):
+    monkeypatch.setattr("traffic_vlm.training.pasting.recoloured", lambda cutting, rng: cutting.picture)
     lamp = {**thing("traffic light", 0.605, 0.41, 0.615, 0.44), "light": "red"}  # touches the bus's margin
     found = cut(row(BUS, lamp), row())
     here, seen = row(), 0
