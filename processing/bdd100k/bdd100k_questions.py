@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from traffic_vlm.processing.bdd100k.dataset import FEATURES, PRESETS, Filters, Tally, frame_row, output_splits
+from traffic_vlm.processing.bdd100k.dataset import FEATURES, Tally, filters_of, frame_row, output_splits
 from traffic_vlm.processing.bdd100k.labels import BadLabels, Problems
 from traffic_vlm.processing.bdd100k.release import find_labels, records
 
@@ -69,7 +69,7 @@ class BDD100KQuestions(datasets.GeneratorBasedBuilder):
         ]
 
     def _generate_examples(self, root: str, target: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        filters, tally = PRESETS.get(self.config.preset, Filters()), Tally()
+        filters, tally = filters_of(self.config.preset), Tally()
         split = TARGETS[target]
         for record in records(Path(root), split, Problems()):
             if target in output_splits(record.name, split):

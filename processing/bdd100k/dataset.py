@@ -101,6 +101,13 @@ PRESETS = {"clear-daytime": Filters(weather=("clear",), timeofday=("daytime",))}
 """Named filters; "clear-daytime" is the selection to begin with."""
 
 
+def filters_of(preset: str | None) -> Filters:
+    """The filters of a preset, none of them without one; ValueError for a name that is not in `PRESETS`."""
+    if preset and preset not in PRESETS:
+        raise ValueError(f"preset {preset!r} is unknown: use {' or '.join(PRESETS)}.")
+    return PRESETS[preset] if preset else Filters()
+
+
 @dataclass
 class Tally:
     """What a number of rows held.

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from . import answers
 from .geometry import (
     BLOCKS,
+    COUNTED_SIZE,
     FREE,
     NEAR,
     NOT_NEAR,
     VISIBLE_SIZE,
     View,
     area,
+    is_beside,
     is_beyond_next,
     location_tokens,
+    may_be_mine,
     may_stand_in,
     middle,
     side_of,
@@ -127,7 +130,7 @@ def count(category: str) -> Callable[[View], Decision]:
         things = _named(seen, category)
         if isinstance(things, Undecidable):
             return things
-        visible = [thing for thing in things if size(thing, seen.scene) >= VISIBLE_SIZE * 0.8]
+        visible = [thing for thing in things if size(thing, seen.scene) >= COUNTED_SIZE]
         number = min(len(things), 6)
         if min(len(visible), 6) != number:
             return Undecidable("some are too small to count")
@@ -275,6 +278,8 @@ def _lane(seen: View, which: str) -> Decision:
     loose = [t for t in seen.scene.of(*ROAD_USERS) if id(t) not in placed and t.box[3] >= FREE]
     if any(may_stand_in(thing, which, seen.lanes) for thing in loose):
         return Undecidable("somebody stands where the lane's region ends")
+    if which != "mine" and any(is_beside(thing, which, seen.lanes) for thing in loose):
+        return Undecidable("somebody stands beside the ego lane, or in the next one")
     return Fact(answers.CLEAR, (seen.lanes.box(which),), "lane", "nobody stands in the lane")
 
 
@@ -313,7 +318,7 @@ def lane_exists(which: str) -> Callable[[View], Decision]:
             )
         if seen.lanes.exists(which):
             return Fact("Yes.", (seen.lanes.box(which),), "lane", "drivable lane on that side")
-        if seen.scene.objects is None or seen.near_vehicles(which, NOT_NEAR):
+        if seen.scene.objects is None or seen.near_vehicles(which, NOT_NEAR) or seen.stands[which]:
             return Undecidable("a near vehicle may hide the lane")
         if seen.lanes.cells[which].any():
             return Undecidable(SLIVER)
@@ -334,6 +339,15 @@ def _my_light(seen: View) -> tuple[list[SceneObject], bool]:
     """The driver's lights that are red or yellow, and whether the colour of another one is unknown."""
     stops = [light for light in seen.lights if light.light in ("red", "yellow")]
     return stops, any(light.light is None for light in seen.lights)
+
+
+def _may_stop(seen: View) -> bool:
+    """Whether a light that is not green falls only a little short of being the driver's, who has no other."""
+    lights = seen.scene.of("traffic light")
+    return not seen.lights and any(may_be_mine(light) and light.light != "green" for light in lights)
+
+
+DOUBTFUL_LIGHT = Undecidable("a light that is not green may be the driver's")
 
 
 def _reading(seen: View) -> tuple[str, list[SceneObject]]:
@@ -364,13 +378,20 @@ def forerunner_class(scene: Scene) -> str | None:
 
 
 def _way_ahead(seen: View) -> tuple[str, list[SceneObject]] | Undecidable:
-    """The five-way reading where the labels decide it: all lights that could stop the driver are known."""
+    """The five-way reading where the labels decide it: all lights that could stop the driver are known, and
+    what is in the way is large enough to be seen."""
     if seen.scene.objects is None:
         return UNANNOTATED
     stops, unknown = _my_light(seen)
     if unknown and not stops:
         return Undecidable("colour of the driver's light unknown")
-    return _reading(seen)
+    name, things = _reading(seen)
+    if name == "safe" and _may_stop(seen):
+        return DOUBTFUL_LIGHT
+    lights = name == "red"  # which shine, and are tall enough or would not be the driver's
+    if things and not lights and all(size(thing, seen.scene) < VISIBLE_SIZE for thing in things):
+        return Undecidable("only too small to see")
+    return name, things
 
 
 HOLDS = {
@@ -406,13 +427,14 @@ def turn(which: str, yes: str = "Yes", no: str = "No") -> Callable[[View], Decis
             return _fact(f"{no}, {answers.RED_LIGHT}.", stops, "red light")
         if unknown:
             return Undecidable("colour of the driver's light unknown")
-        people = [t for t in seen.scene.of(*PEOPLE) if side_of(t) in (which, "ahead") and t.box[3] >= BLOCKS]
+        walking = [t for t in seen.scene.of(*PEOPLE) if side_of(t) in (which, "ahead") and t.box[3] >= FREE]
+        people = [thing for thing in walking if thing.box[3] >= BLOCKS]
         if people:
             return _fact(f"{no}, {answers.PERSON_IN_WAY}.", people, "person near on the way", "person")
         vehicles = seen.near_vehicles("ahead") + seen.near_vehicles(which)
         if vehicles:
             return _fact(f"{no}, {answers.VEHICLE_IN_WAY}.", vehicles, "vehicle near on the way", "vehicle")
-        if seen.near_vehicles("ahead", NOT_NEAR) or seen.near_vehicles(which, NOT_NEAR):
+        if walking or seen.near_vehicles("ahead", NOT_NEAR) or seen.near_vehicles(which, NOT_NEAR):
             return Undecidable("neither near nor far")
         if seen.lanes is None:
             return Undecidable(
@@ -422,6 +444,8 @@ def turn(which: str, yes: str = "Yes", no: str = "No") -> Callable[[View], Decis
             if seen.lanes.cells[which].any():
                 return Undecidable(SLIVER)
             return Fact(f"{no}, {answers.NO_ROAD}.", rule="no drivable area on that side")
+        if _may_stop(seen):
+            return DOUBTFUL_LIGHT
         return Fact(f"{yes}, {answers.CLEAR}.", (seen.lanes.box(which),), "lane", "way to that side free")
 
     return decide
@@ -437,9 +461,9 @@ def _light(seen: View) -> SceneObject | Undecidable:
     if not seen.lights:
         return Undecidable("no traffic light for the driver")
     largest = max(seen.lights, key=lambda light: area(light.box))
-    if largest.light in (None, "none"):
+    if largest.light is None:
         return Undecidable("colour unknown")
-    if any(light.light not in (None, "none", largest.light) for light in seen.lights):
+    if any(light.light not in (None, largest.light) for light in seen.lights):
         return Undecidable("lights contradict each other")
     return largest
 
@@ -545,6 +569,8 @@ def describe(seen: View) -> Decision:
     people = [thing for thing in scene.of(*PEOPLE) if size(thing, scene) >= VISIBLE_SIZE]
     if bool(vehicles) != bool(scene.of(*VEHICLES)) or bool(people) != bool(scene.of(*PEOPLE)):
         return Undecidable("only too small to see")
+    if len(vehicles) <= 3 < len(scene.of(*VEHICLES)):
+        return Undecidable("some are too small to count")
     traffic = "no" if not vehicles else "few" if len(vehicles) <= 3 else "many"
     crowd = "people" if people else "no people"
     light = _light(seen)

@@ -40,7 +40,7 @@ not asked.
 
 Thresholds, as fractions of the frame: near from {geometry.NEAR}, surely not near above {geometry.NOT_NEAR};
 in a lane it blocks from {geometry.BLOCKS} and does not matter above {geometry.FREE}; visible from a size of
-{geometry.VISIBLE_SIZE} frame heights.
+{geometry.VISIBLE_SIZE} frame heights, counted from {geometry.COUNTED_SIZE:.3f}.
 
 ## Words
 
@@ -48,8 +48,8 @@ in a lane it blocks from {geometry.BLOCKS} and does not matter above {geometry.F
 * `[see|spot|notice]` in a wording stands for any one of the three; together the patterns below are
   {_number():,} different wordings.
 * Synonyms, used in a fifth of the questions: {synonyms}.
-* Light colours: R, Y, G and red, yellow, green are known; "none" is a light that shows no colour; NA and
-  everything else is unknown, and a question that hangs on it is not asked.
+* Light colours: R, Y, G and red, yellow, green are known; NA, the 2018 release's "none" and everything else
+  is unknown, and a question that hangs on it is not asked.
 * A third of the training questions lose their capitals or question mark, one in 25 has a typing slip, never
   in "left" or "right".
 
@@ -58,9 +58,12 @@ in a lane it blocks from {geometry.BLOCKS} and does not matter above {geometry.F
 | class | move_forward | must_stop |
 |---|---|---|
 {five}
-Yellow counts as red. A light that may be the driver's and whose colour is not known leaves both questions
-undecided. The column `forerunner` reads every frame by the letter of the rule instead: an unknown colour is
-neither red nor yellow.
+Yellow counts as red. The driver's light is one taller than 0.025, from 0.2 to 0.8 across and above 0.65;
+when its colour is not known both questions are undecided. So they are where the way would be clear but a
+light that is not green falls a little short of that (taller than 0.0175, from 0.15 to 0.85 across, above
+0.7), and where what is in the way is too small to see. In the way is what stands in the corridor, however far
+ahead. The column `forerunner` reads every frame by the letter of the rule instead: an unknown colour is
+neither red nor yellow, and size does not matter.
 
 {sections}"""
 

@@ -6,7 +6,7 @@ A new family is one function in `decisions`, its phrasings, and one line here.
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from . import answers, decisions, wordings
@@ -53,7 +53,7 @@ def _things() -> Named:
     for x, key in keys.items():
         yield f"presence_{key}", Family(d.presence(x), p.PRESENCE, rule, "presence", x, topic=x)
         yield f"absence_{key}", Family(d.absence(x), p.ABSENCE, rule, "absence", x, topic=x)
-    rule = "Number of boxes, exact to five; undecided when boxes too small to see would change it."
+    rule = "Number of boxes, exact to five; undecided when boxes smaller than 0.020 would change it."
     for x in COUNTED:
         yield f"count_{keys[x]}", Family(d.count(x), p.COUNT, rule, "count", x)
     rule = "The box with the lowest bottom edge; its side of the corridor; close from 0.60, far above 0.54."
@@ -66,7 +66,10 @@ def _things() -> Named:
 
 def _lanes() -> Named:
     d, p = decisions, wordings
-    rule = "A person or vehicle whose bottom edge is at or below 0.54 stands in the lane's drivable region."
+    rule = (
+        "A person or vehicle whose bottom edge is at or below 0.54 stands in the lane's drivable region, or "
+        "a vehicle at or below 0.60 beside the ego lane hides that region."
+    )
     for lane in ("left", "mine", "right"):
         key, side = ("mine", None) if lane == "mine" else ("side", lane)
         slots = {"side": side, "topic": f"lane {lane}"}
@@ -89,7 +92,10 @@ def _driving() -> Named:
     rule = "As move_forward, said as an order."
     yield "command_forward", Family(order, p.COMMAND_FORWARD, rule, "command_forward")
     for side in SIDES:
-        rule = "No red light, nobody near ahead or on that side, and a drivable area on that side."
+        rule = (
+            "No red light, nobody near ahead or on that side, and a drivable area on that side; where none "
+            "is labelled the answer is that there is no road, though a side street has no label of its own."
+        )
         yield f"turn_{side}", Family(d.turn(side), p.TURN, rule, "turn", side=side)
         order = d.turn(side, "Safe", "Not safe")
         yield f"command_turn_{side}", Family(order, p.COMMAND_TURN, rule, "command_turn", side=side)
@@ -197,4 +203,12 @@ def ask_all(scene: Scene, seed: int = 0, heldout: bool = False, slips: float = 0
                 pair,
             )
         )
+    asked.rows = _without_false_pairs(asked.rows)
     return asked
+
+
+def _without_false_pairs(rows: list[QuestionAnswer]) -> list[QuestionAnswer]:
+    """The rows, where two of a topic that are answered alike are no pair: dusk is neither night nor day."""
+    decided = Counter((row.pair_id, row.answer.partition(",")[0].rstrip(".")) for row in rows)
+    alike = {pair for (pair, _), times in decided.items() if times > 1}
+    return [replace(row, pair_id=None) if row.pair_id in alike else row for row in rows]

@@ -47,6 +47,8 @@ HIGHEST_ROAD = 0.42
 """A drivable region that reaches above this: the camera looks down, or uphill; distances are unknown."""
 VISIBLE_SIZE = 0.025
 """Geometric mean of width and height, in frame heights, that can be seen at 288x160 (4 pixels)."""
+COUNTED_SIZE = 0.8 * VISIBLE_SIZE
+"""The same among several of a kind, of which one tells what the others are."""
 MIN_REGION = 60
 """Cells (of 14,400) that make a region a lane rather than a sliver of mask."""
 
@@ -96,6 +98,17 @@ def is_relevant_light(thing: SceneObject) -> bool:
         and y2 - y1 > 0.025
         and abs(middle(thing.box) - 0.5) < 0.3
         and y2 < 0.65
+    )
+
+
+def may_be_mine(thing: SceneObject) -> bool:
+    """Whether a traffic light falls only a little short of `is_relevant_light`."""
+    _, y1, _, y2 = thing.box
+    return (
+        thing.category == "traffic light"
+        and y2 - y1 > 0.0175
+        and abs(middle(thing.box) - 0.5) < 0.35
+        and y2 < 0.7
     )
 
 
@@ -212,7 +225,8 @@ def lane_of(thing: SceneObject, lanes: Lanes) -> str | None:
 def is_beside(thing: SceneObject, which: str, lanes: Lanes) -> bool:
     """Whether a near thing stands next to the ego lane on a side, with no free cell of that lane between.
 
-    It then hides the lane that it stands in, so that no region touches its bottom edge.
+    A vehicle then hides the lane that it stands in, so that no region touches its bottom edge. A person hides
+    none, and may as well stand beside the road.
     """
     x1, _, x2, y2 = thing.box
     if y2 < NEAR:
@@ -283,7 +297,7 @@ def view(scene: Scene) -> "View":
         if lanes is None:
             break
         which = lane_of(thing, lanes)
-        if which is None:
+        if which is None and thing.category in VEHICLES:
             which = next((name for name in ("left", "right") if is_beside(thing, name, lanes)), None)
         if which:
             stands[which].append(thing)

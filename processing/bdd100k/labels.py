@@ -27,8 +27,9 @@ LIGHTS = {
     "y": "yellow",
     "green": "green",
     "g": "green",
-    "none": "none",
 }
+"""Spellings of the colours. The release of 2018 has "none" also for lights that later labels call green: it
+says no more than NA."""
 
 
 class BadLabels(ValueError):
@@ -100,12 +101,11 @@ def scene_objects(
 ) -> tuple[SceneObject, ...] | None:
     """The boxes of a frame; `None` when it has no list of labels, so that nothing is known.
 
-    Nor is anything known of a frame where a box of a known category has no place in it: what was labelled
-    would be taken for absent.
+    Nor is anything known of a frame where a box of a known category has no place in it, or something has a
+    place but no category: what was labelled would be taken for absent.
 
     Args:
-        labels: Entries with `category`, `box2d` and perhaps `attributes`; entries without a box are
-            ignored.
+        labels: Entries with `category`, `box2d` and perhaps `attributes`; other entries are ignored.
         width: Width in pixels of the frame that the boxes were drawn on.
         height: Its height.
         name: The frame's name, for the report.
@@ -120,11 +120,15 @@ def scene_objects(
         if not isinstance(label, Mapping):
             problems.dropped("not an object", name)
             continue
-        if label.get("box2d") is None:
-            continue
         category = _category(label.get("category"))
+        if label.get("box2d") is None:
+            if category and not label.get("poly2d"):
+                problems.dropped("no box", name, category)
+                lost = True
+            continue
         if category is None:
             problems.dropped("unknown category", name, str(label.get("category")))
+            lost = lost or not isinstance(label.get("category"), str)
             continue
         box = repair_box(label["box2d"], width, height, name, problems)
         if box is None:
@@ -157,7 +161,7 @@ def _flag(value: Any) -> bool | None:
 
 
 def light_colour(value: Any) -> str | None:
-    """ "red", "yellow", "green" or "none"; `None` (not known) for "NA" and everything else."""
+    """ "red", "yellow" or "green"; `None` (not known) for "NA", "none" and everything else."""
     return LIGHTS.get(value.strip().lower()) if isinstance(value, str) else None
 
 

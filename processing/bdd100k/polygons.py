@@ -114,6 +114,7 @@ def rasterise(
             continue
         if len(points) < 3:
             problems.dropped("polygon with fewer than three points", name)
+            lost = True
             continue
         # PIL takes integer coordinates as pixel centres.
         scaled = [(x / width * canvas.width - 0.5, y / height * canvas.height - 0.5) for x, y in points]

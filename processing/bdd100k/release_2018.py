@@ -38,7 +38,7 @@ def scene(record: Mapping[str, Any], problems: Problems) -> Scene:
         (AREAS[kind], polygon)
         for label in given
         if label.get("category") == AREA and (kind := _attribute(label, "areaType")) in AREAS
-        for polygon in polygons.polygons_of(label)
+        for polygon in polygons.polygons_of(label) or [None]  # which cannot be read
     ]
     markings = [label for label in given if label.get("category") == LANE]
     lanes = tuple(

@@ -41,7 +41,7 @@ def scene(record: Mapping[str, Any], problems: Problems, mask: Path | None = Non
             (AREAS[label["category"]], polygon)
             for label in areas
             if isinstance(label, Mapping) and label.get("category") in AREAS
-            for polygon in polygons.polygons_of(label)
+            for polygon in polygons.polygons_of(label) or [None]  # which cannot be read
         ]
         drivable = polygons.rasterise(found, width, height, name, problems)
     if isinstance(lanes, list):

@@ -36,7 +36,7 @@ def scene(record: Mapping[str, Any], problems: Problems) -> Scene:
         (AREAS[label["category"]], polygon)
         for label in given
         if label.get("category") in AREAS
-        for polygon in polygons.polygons_of(label)
+        for polygon in polygons.polygons_of(label) or [None]  # which cannot be read
     ]
     markings = [label for label in given if str(label.get("category")).startswith(LANE)]
     lanes = tuple(

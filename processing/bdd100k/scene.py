@@ -48,8 +48,7 @@ class SceneObject:
         box: `(x1, y1, x2, y2)`, fractions of the frame.
         occluded: Whether something hides part of it, `None` when not labelled.
         truncated: Whether the frame's edge cuts it, `None` when not labelled.
-        light: Colour of a traffic light; "none" is a light labelled as showing no colour, `None` is not
-            known.
+        light: Colour of a traffic light, `None` when not known.
         object_id: The label's own id.
     """
 

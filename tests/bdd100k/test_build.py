@@ -31,6 +31,7 @@ from traffic_vlm.processing.bdd100k.dataset import (
     answer_weights,
     balanced,
     balanced_indices,
+    filters_of,
     flatten,
     tune_split,
     weighted,
@@ -204,6 +205,13 @@ def test_filters_and_preset(release, tmp_path):
             assert set(frames["timeofday"]) == {"daytime"}
         else:
             assert all("pedestrian" in [thing["category"] for thing in row] for row in frames["objects"])
+
+
+def test_a_preset_that_is_not_there_does_not_build_everything():
+    assert filters_of(None) == Filters()
+    assert filters_of("clear-daytime").weather == ("clear",)
+    with pytest.raises(ValueError, match="'clear_daytime' is unknown: use clear-daytime"):
+        filters_of("clear_daytime")
 
 
 def test_bad_pictures_are_counted_by_name_and_do_not_end_the_build(tmp_path):

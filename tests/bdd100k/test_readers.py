@@ -11,10 +11,10 @@ from scipy.special import comb
 
 sys.path.insert(0, str(Path(__file__).parent))
 import release_files as files
-from traffic_vlm.processing.bdd100k import polygons
+from traffic_vlm.processing.bdd100k import polygons, release_2018, release_2020, release_per_image
 from traffic_vlm.processing.bdd100k.dataset import read_picture
 from traffic_vlm.processing.bdd100k.json_stream import WINDOW, stream
-from traffic_vlm.processing.bdd100k.labels import BadLabels, Problems, repair_box
+from traffic_vlm.processing.bdd100k.labels import BadLabels, Problems, repair_box, scene_objects
 from traffic_vlm.processing.bdd100k.release import read_scenes, records, scene
 from traffic_vlm.processing.bdd100k.release_2020 import read_mask
 from traffic_vlm.processing.bdd100k.scene import ALTERNATIVE, BACKGROUND, DIRECT, Scene
@@ -244,13 +244,51 @@ def test_bezier_outline_follows_the_curve():
     assert np.allclose(polygons.outline(spelled), outline)
 
 
+def test_what_has_no_place_or_no_name_is_not_taken_for_absent():
+    box = {"x1": 10, "y1": 10, "x2": 100, "y2": 100}
+    bus = {"category": "bus", "box2d": box}
+    outlined = {"category": "bus", "poly2d": [[0, 0, "L"]]}  # of a drawing, beside the boxes
+    for label, known in (
+        (outlined, True),
+        ({"category": "banner", "box2d": box}, True),
+        ({"category": "lane/road curb"}, True),
+        ({"category": "car", "box2d": None}, False),
+        ({"box2d": box}, False),
+    ):
+        problems = Problems()
+        assert (scene_objects([bus, label], 1280, 720, "a", problems) is not None) is known, label
+        assert known or sum(problems.counts.values()) == 1
+
+
+@pytest.mark.parametrize("release", ["2018", "2020", "per image"])
+def test_a_drivable_area_without_a_polygon_is_unknown(release):
+    square = [[x, y, "L"] for x, y in ((640, 360), (1280, 360), (1280, 720), (640, 720))]
+    for polygon, known in ((square, True), (None, False), ([], False)):
+        if release == "per image":
+            area = {"category": "area/drivable", "poly2d": polygon}
+            record = {"name": "a", "frames": [{"objects": [area]}]}
+            found = release_per_image.scene(record, Problems())
+        elif release == "2018":
+            area = {"category": "drivable area", "attributes": {"areaType": "direct"}}
+            polygons_given = [{"vertices": [p[:2] for p in polygon], "types": "LLLL"}] if polygon else polygon
+            found = release_2018.scene(
+                {"name": "a", "labels": [area | {"poly2d": polygons_given}]}, Problems()
+            )
+        else:
+            area = {"category": "direct", "poly2d": polygon}
+            found = release_2020.scene({"name": "a", "labels": [], "drivable": [area]}, Problems())
+        assert (found.drivable is not None) is known, polygon
+
+
 def test_polygon_covers_the_cells_that_it_covers():
     problems = Problems()
     square = [[x, y, "L"] for x, y in ((640, 360), (1280, 360), (1280, 720), (640, 720))]
-    grid = polygons.rasterise([(DIRECT, square), (7, [[0, 0, "L"]])], 1280, 720, "a", problems)
+    grid = polygons.rasterise([(DIRECT, square)], 1280, 720, "a", problems)
     expected = np.full((90, 160), BACKGROUND)
     expected[45:, 80:] = DIRECT
     assert (grid == expected).mean() > 0.99
+    assert not problems.counts
+    assert polygons.rasterise([(DIRECT, square), (1, [[0, 0, "L"]])], 1280, 720, "a", problems) is None
     assert problems.counts == {"dropped label: polygon with fewer than three points": 1}
     assert polygons.rasterise([(DIRECT, square), (1, [["x", 0, "L"]])], 1280, 720, "a", problems) is None
     assert problems.counts["dropped label: polygon cannot be read"] == 1
