@@ -833,7 +833,12 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         image_inputs = {name: kwargs.pop(name) for name in self._image_inputs if name in kwargs}
         pixels, index = image_inputs.get("pixel_values"), kwargs.get("image_index")
         if pixels is not None and index is not None:  # before rows are repeated, while they can be counted
-            kwargs["image_index"] = undo_joining(index, len(index), len(pixels))
+            index = kwargs["image_index"] = undo_joining(index, len(index), len(pixels))
+        if pixels is not None and index is not None:
+            # Without the images after the last that is asked about: repeated rows could be as many as images,
+            # and would look like one question each.
+            asked = slice(int(index.max()) + 1)
+            image_inputs = {name: value[asked] for name, value in image_inputs.items() if value is not None}
         input_ids, model_kwargs = super()._expand_inputs_for_generation(**kwargs)
         return input_ids, {**model_kwargs, **image_inputs}
 

@@ -28,6 +28,19 @@ class RotaryEmbedding(nn.Module):
         self.register_buffer("inv_freq", inv_freq, persistent=False)
         self.register_buffer("original_inv_freq", inv_freq.clone(), persistent=False)
 
+    def _apply(self, fn: Callable, recurse: bool = True) -> "RotaryEmbedding":
+        """Moves to a device or dtype as any module does, but the frequencies stay in float32.
+
+        Rounded to bfloat16, as `model.to(torch.bfloat16)` would, they are wrong by up to half a radian at
+        position 400, and the same weights loaded in bfloat16 would not be.
+        """
+        exact = {name: getattr(self, name) for name in ("inv_freq", "original_inv_freq")}
+        super()._apply(fn, recurse)
+        for name, frequencies in exact.items():
+            if getattr(self, name).dtype != torch.float:
+                setattr(self, name, frequencies.to(getattr(self, name).device))
+        return self
+
     @staticmethod
     def compute_default_rope_parameters(config: TrafficVLMTextConfig, **kwargs) -> tuple[torch.Tensor, float]:
         """theta ** (-2i / head_dim) for each pair i, `(head_dim / 2,)`, and the factor on cos and sin."""

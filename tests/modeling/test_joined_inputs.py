@@ -44,6 +44,17 @@ def test_candidates_of_one_row_are_all_scored_on_its_own_picture(tiny_config):
     torch.testing.assert_close(both, first, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{"num_beams": 2}, {"do_sample": True, "num_return_sequences": 2}])
+def test_rows_repeated_to_as_many_as_there_are_pictures_ask_about_their_own(tiny_config, options):
+    torch.manual_seed(0)
+    model = TrafficVLMForConditionalGeneration(tiny_config(cross_attention_gate_init=2.0)).eval()
+    pixels = 3 * torch.randn(2, 3, *model.config.vision_config.image_size)
+    row = {"input_ids": torch.randint(5, 30, (1, 6)), "image_index": torch.zeros(1, dtype=torch.long)}
+    settings = {"max_new_tokens": 3, "return_dict_in_generate": True, "output_logits": True, **options}
+    found = [model.generate(**row, pixel_values=pixels[:images], **settings).logits[0] for images in (1, 2)]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
 def test_an_index_that_names_images_stays():
     index = torch.tensor([0, 1, 1, 0])
     assert undo_joining(index, 4, 2) is index

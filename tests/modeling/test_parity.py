@@ -113,6 +113,18 @@ def test_decoder_is_gemma(dtype: torch.dtype, backend: str) -> None:
     assert_close(actual[mask.bool()], expected[mask.bool()], **TOLERANCE[dtype])
 
 
+def test_a_model_that_is_cast_turns_positions_as_one_that_is_loaded_so(tmp_path: Path) -> None:
+    config = TrafficVLMConfig(text_config=text_config_from_gemma(GemmaConfig(**GEMMA)), fusion="none")
+    model = TrafficVLMForConditionalGeneration(config).eval().to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    loaded = TrafficVLMForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    for cast in (model, model.float().to(torch.bfloat16)):
+        rotary, same = (m.model.language_model.rotary_emb for m in (cast, loaded))
+        assert rotary.inv_freq.dtype == torch.float
+        assert torch.equal(rotary.inv_freq, same.inv_freq)
+        assert torch.equal(rotary.original_inv_freq, same.original_inv_freq)
+
+
 def test_blind_model_is_gemma_for_causal_lm() -> None:
     gemma = randomise(GemmaForCausalLM(GemmaConfig(**GEMMA)))
     config = TrafficVLMConfig(text_config=text_config_from_gemma(gemma.config), fusion="none")
