@@ -58,12 +58,14 @@ class OwnLabels:
         labelled: Categories that were marked wherever they are seen.
         unused: Names of the labels that mean nothing here -> number of boxes.
         problems: What was repaired, dropped or skipped.
+        names: What the frames are called that were read, no two of them alike.
     """
 
     scenes: list[Scene] = field(default_factory=list)
     labelled: frozenset[str] = frozenset()
     unused: Counter[str] = field(default_factory=Counter)
     problems: Problems = field(default_factory=Problems)
+    names: set[str] = field(default_factory=set)
 
 
 def category_names(names: Iterable[str], rename: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -259,7 +261,15 @@ def _add(
     size: tuple[float, float],
     called: Mapping[str, str],
 ) -> None:
-    """Adds one frame's scene, unless a label cannot be read: what it marks would be taken for absent."""
+    """Adds one frame's scene, unless a label cannot be read: what it marks would be taken for absent.
+
+    Nor is a frame added whose name an earlier one has: by their names frames are told apart from here on.
+    """
+    image_id = Path(name).with_suffix("").as_posix().replace("/", "_")
+    if image_id in found.names:
+        found.problems.skipped("same name twice", path.name, f"{name} and an earlier frame are {image_id}")
+        return
+    found.names.add(image_id)
     things = []
     for label, corners in labels:
         if label == UNREADABLE or (label in called and not has_place(corners)):
@@ -271,7 +281,6 @@ def _add(
         box = repair_box(corners, *size, path.name, found.problems)
         if box is not None:
             things.append(SceneObject(called[label], box))
-    image_id = Path(name).with_suffix("").as_posix().replace("/", "_")
     width, height = (round(side) for side in size)
     found.scenes.append(
         Scene(image_id, source="own", objects=tuple(things), image_path=path, width=width, height=height)

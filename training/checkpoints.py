@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 
 from .recipe import Recipe, dump_recipe
 
-#: What may differ when a run goes on: how it is computed and when it ends, not what it learns.
+#: What may differ when a run goes on: how it is computed, watched and ended, not what it learns, nor what
+#: decides which of its checkpoints is best.
 MAY_CHANGE = (
     "data.packed",
     "data.workers",
@@ -23,6 +24,15 @@ MAY_CHANGE = (
     "optim.max_minutes",
     "optim.compile",
     "optim.attention",
+    "run.output",
+    "run.validate_every",
+    "run.validate_frames",
+    "run.save_every",
+    "run.patience",
+    "run.trackers",
+    "run.log_every",
+    "run.overlays",
+    "run.push_to_hub",
 )
 
 
@@ -106,7 +116,7 @@ def refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
 
     Args:
         folder: The run's, with its `recipe.yaml` and its `states/`; nothing is asked where there are none.
-        recipe: What is to be trained now.
+        recipe: What is to be trained now, with its precision settled.
 
     Raises:
         StateError: If a setting differs that is not in `MAY_CHANGE`.
@@ -115,8 +125,8 @@ def refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
     if not path.is_file() or not complete_states(folder / "states"):
         return
     before, now = yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(dump_recipe(recipe))
-    for section in ("model", "data", "loss", "optim"):
-        for name, value in now[section].items():
+    for section, values in now.items():
+        for name, value in values.items():
             begun = before[section].get(name, value)  # a setting that is newer than the run
             if begun != value and f"{section}.{name}" not in MAY_CHANGE:
                 raise StateError(

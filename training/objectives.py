@@ -20,7 +20,7 @@ from .collator import Batch, Collator
 from .consistency import PairBatch, PairCollator, consistency_loss
 from .losses import answer_loss, answer_tokens, known_patches, rows_with_evidence, scored_positions
 from .packing import PackedSplit
-from .recipe import Recipe
+from .recipe import CAPTION_METRICS, Recipe
 from .siglip import CaptionBatch, CaptionCollator, FrameCaptionModel, ring_sigmoid_loss
 from .validation import validate
 
@@ -159,11 +159,8 @@ class CaptionObjective:
         likeness, own = pictures @ captions.T, torch.arange(len(frames), device=pictures.device)
         to_caption = float((likeness.argmax(1) == own).float().mean())
         to_frame = float((likeness.argmax(0) == own).float().mean())
-        return [], {
-            "frame_to_caption": to_caption,
-            "caption_to_frame": to_frame,
-            "retrieval": (to_caption + to_frame) / 2,
-        }
+        values = (to_caption, to_frame, (to_caption + to_frame) / 2)
+        return [], dict(zip(CAPTION_METRICS, values, strict=True))
 
 
 OBJECTIVES = {

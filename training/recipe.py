@@ -18,6 +18,10 @@ import yaml
 
 CHANGES = ("jpeg", "rain", "fog", "dusk")
 TRACKERS = ("tensorboard", "wandb", "trackio")
+ANSWER_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "gain")
+CAPTION_METRICS = ("frame_to_caption", "caption_to_frame", "retrieval")
+METRICS = {"answers": ANSWER_METRICS, "consistent_answers": ANSWER_METRICS, "captions": CAPTION_METRICS}
+"""Objective -> columns of its summary."""
 
 
 class RecipeError(ValueError):
@@ -30,8 +34,11 @@ class ModelSection:
 
     Attributes:
         config: JSON file with the fields of `TrafficVLMConfig`.
-        tokenizer: Folder with the tokenizer; None trains one on the questions of the training split.
+        tokenizer: Folder with the tokenizer. None takes that of `init_from` where all parts are taken and
+            one is there, since its embeddings belong to its words; else it trains one on the questions of the
+            training split.
         init_from: Folder of a checkpoint whose weights are the start; None starts from random weights.
+            Weights that do not fit are left out and named; where most do not, the run is refused.
         init_parts: Parts of that checkpoint that are taken, by name, such as `vision_tower`; empty takes all.
         freeze_vision: Whether the vision encoder keeps its weights.
     """
@@ -199,7 +206,7 @@ class RunSection:
         validate_frames: Frames of that split used during training; None uses all.
         save_every: Steps between saved states.
         patience: Tables without a better `metric` before training stops; 0 never stops early.
-        metric: Column of the summary that decides which checkpoint is best.
+        metric: Column of the objective's summary (`METRICS`) that decides which checkpoint is best.
         trackers: Where the curves go: any of `tensorboard`, `wandb`, `trackio`; a JSONL file is always
             written.
         log_every: Steps between lines in the curves.
@@ -233,17 +240,26 @@ class Recipe:
     run: RunSection = field(default_factory=RunSection)
 
     def __post_init__(self) -> None:
+        self._check_names()
+        self._check_ranges()
+        self._check_combinations()
+
+    def _check_names(self) -> None:
         if self.optim.schedule not in ("cosine", "wsd"):
             raise RecipeError(f"optim.schedule is {self.optim.schedule!r}: use 'cosine' or 'wsd'.")
         for key, chosen, known in (
             ("run.precision", self.run.precision, ("auto", "no", "bf16", "fp16", "bf16_masters")),
             ("optim.optimizer", self.optim.optimizer, ("adamw", "muon")),
-            ("loss.objective", self.loss.objective, ("answers", "consistent_answers", "captions")),
+            ("loss.objective", self.loss.objective, tuple(METRICS)),
+            # Of no objective where that one is unknown, which is refused just before.
+            ("run.metric", self.run.metric, METRICS.get(self.loss.objective, ())),
             *(("data.changes", name, CHANGES) for name in self.data.changes),
             *(("run.trackers", name, TRACKERS) for name in self.run.trackers),
         ):
             if chosen not in known:
                 raise RecipeError(f"{key} is {chosen!r}: use {' or '.join(map(repr, known))}.")
+
+    def _check_combinations(self) -> None:
         data = self.data
         if data.streaming and (data.variants or data.frame_balance or data.workers > 1 or data.limit_frames):
             raise RecipeError(
@@ -255,24 +271,36 @@ class Recipe:
                 "optim.micro_batch_size: the loss over captions compares all frames of a process with each "
                 "other; leave it empty and make optim.batch_size smaller instead."
             )
+        if data.paste and not round(data.variants * data.paste):
+            raise RecipeError(
+                f"data.paste is {data.paste}, of data.variants={data.variants} copies: that is "
+                "not one. Make more copies or set data.paste=0."
+            )
+
+    def _check_ranges(self) -> None:
         for key, value in (
             ("data.questions_per_image", self.data.questions_per_image),
             ("optim.batch_size", self.optim.batch_size),
             ("optim.epochs", self.optim.epochs),
             ("data.long_every", self.data.long_every),
             ("run.save_every", self.run.save_every),
+            ("run.log_every", self.run.log_every),
         ):
             if value <= 0:
                 raise RecipeError(f"{key} is {value}: it must be above 0.")
+        for key, value in (
+            ("data.variants", self.data.variants),
+            ("data.workers", self.data.workers),
+            ("data.limit_frames", self.data.limit_frames or 0),
+            ("optim.micro_batch_size", self.optim.micro_batch_size or 0),
+            ("run.seed", self.run.seed),
+        ):
+            if value < 0:
+                raise RecipeError(f"{key} is {value}: it must not be below 0.")
         if not 0 <= self.data.max_zoom <= 0.5:
             raise RecipeError(f"data.max_zoom is {self.data.max_zoom}: it must lie between 0 and 0.5.")
         if not 0 <= self.data.paste <= 1:
             raise RecipeError(f"data.paste is {self.data.paste}: it must lie between 0 and 1.")
-        if self.data.paste and not round(self.data.variants * self.data.paste):
-            raise RecipeError(
-                f"data.paste is {self.data.paste}, of data.variants={self.data.variants} copies: that is "
-                "not one. Make more copies or set data.paste=0."
-            )
         if not 0 <= self.data.count_smoothing < 2 / 3:
             raise RecipeError(
                 f"data.count_smoothing is {self.data.count_smoothing}: it must lie in 0 to below 2/3, or "
@@ -308,7 +336,7 @@ def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recip
         raise RecipeError(f"{path}: no such recipe. The ones that come along are in configs/train/.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from error
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of sections ({', '.join(_names(Recipe))}).")
@@ -320,7 +348,13 @@ def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recip
         values.setdefault(section, {})
         if not isinstance(values[section], dict):
             raise RecipeError(f"{path}: section {section!r} is not a mapping.")
-        values[section][name] = yaml.safe_load(text)
+        try:
+            values[section][name] = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError) as error:  # the latter for what looks like a date and is none
+            raise RecipeError(
+                f"{override!r}: the value is not readable as YAML ({str(error).splitlines()[0]}). Close its "
+                "brackets, or put it in quotes."
+            ) from error
     return _build(Recipe, values, "")
 
 
@@ -380,6 +414,6 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
         if typing.get_origin(target) is list:
             return [str(item) for item in (value if isinstance(value, list) else [value])]
         return {str(key): float(item) for key, item in value.items()}
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         expected = getattr(target, "__name__", str(target))
         raise RecipeError(f"{name} is {value!r}: expected {expected}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from safetensors import SafetensorError
 from traffic_vlm.modeling import TrafficVLMConfig, TrafficVLMForConditionalGeneration
 from traffic_vlm.processing.bdd100k.families import FAMILIES
@@ -24,6 +26,8 @@ from .streaming import keep_rows
 RARE = 0.03
 """Assumed share of patches that a label touches: the patch head starts from this answer (Lin et al. 2017,
 section 4.1)."""
+LEAST_TAKEN = 0.5
+"""A checkpoint of which less than this share of the tensors fits is another network's."""
 POSITIONS = "model.vision_tower.embeddings.position_embedding"
 
 
@@ -49,6 +53,19 @@ def spell_out(setting: dict[str, float], divide: bool = False) -> dict[str, floa
         if family.group in setting
     }
     return values | {name: value for name, value in setting.items() if name in FAMILIES}
+
+
+def refuse_unknown_families(setting: dict[str, float]) -> None:
+    """Refuses names in `data.frame_balance` that no question has, which would change nothing.
+
+    Raises:
+        RecipeError: For a name that is no family; a group is none.
+    """
+    for name in setting:
+        if name not in FAMILIES:
+            near = difflib.get_close_matches(name, FAMILIES, n=1)
+            hint = f"did you mean {near[0]}?" if near else "docs/questions.md lists them."
+            raise RecipeError(f"data.frame_balance: {name!r} is no family of questions: {hint}")
 
 
 def read_model_config(recipe: Recipe) -> TrafficVLMConfig:
@@ -135,13 +152,14 @@ def packed_frames(recipe: Recipe) -> int | None:
 
 
 def prepare_tokenizer(recipe: Recipe, split: PackedSplit, output: Path) -> PreTrainedTokenizerBase:
-    """The recipe's tokenizer, or one trained on the training questions and kept in the run's folder.
+    """The recipe's tokenizer, that of the checkpoint all of whose parts are taken, or one trained on the
+    training questions and kept in the run's folder.
 
     Raises:
         RecipeError: If the recipe names a folder without one.
         DataError: If it cannot be written.
     """
-    folder = Path(recipe.model.tokenizer) if recipe.model.tokenizer else output / "tokenizer"
+    folder = _tokenizer_folder(recipe, output)
     if (folder / "tokenizer.json").is_file():
         return TrafficVLMTokenizer.from_pretrained(folder)
     if recipe.model.tokenizer:
@@ -160,6 +178,28 @@ def prepare_tokenizer(recipe: Recipe, split: PackedSplit, output: Path) -> PreTr
     return tokenizer
 
 
+def _tokenizer_folder(recipe: Recipe, output: Path) -> Path:
+    """Where the tokenizer is, or goes once it is trained."""
+    model = recipe.model
+    if model.tokenizer:
+        return Path(model.tokenizer)
+    if model.init_from and not model.init_parts and (Path(model.init_from) / "tokenizer.json").is_file():
+        return Path(model.init_from)  # another's ids would give its embeddings to other words
+    return output / "tokenizer"
+
+
+def fit_to_tokenizer(config: TrafficVLMConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Gives a configuration its tokenizer's ids: `generate` stops at the id that training ends answers with.
+
+    A configuration that was made for other words, such as Gemma's, has others.
+    """
+    text = config.text_config
+    text.vocab_size = math.ceil(len(tokenizer) / 64) * 64
+    text.pad_token_id, text.bos_token_id = tokenizer.pad_token_id, tokenizer.bos_token_id
+    text.eos_token_id = tokenizer.eos_token_id
+    config.image_token_id = tokenizer.image_token_id
+
+
 def build_model(config: TrafficVLMConfig, recipe: Recipe) -> TrafficVLMForConditionalGeneration:
     """The network with its starting weights."""
     model = TrafficVLMForConditionalGeneration(config)
@@ -169,13 +209,13 @@ def build_model(config: TrafficVLMConfig, recipe: Recipe) -> TrafficVLMForCondit
         take_weights(model, recipe.model.init_from, recipe.model.init_parts)
     model.set_attn_implementation(recipe.optim.attention)
     if recipe.model.freeze_vision:
-        model.model.vision_tower.requires_grad_(False)
+        model.freeze_vision()
     return model
 
 
 def take_weights(model: TrafficVLMForConditionalGeneration, folder: str, parts: Sequence[str] = ()) -> None:
-    """Gives a network a checkpoint's weights; what has another shape or is not there stays as it is, but for
-    positions, which are interpolated to the size of the images.
+    """Gives a network a checkpoint's weights; what has another shape or is not there stays as it is and is
+    named, but for positions, which are interpolated to the size of the images.
 
     Args:
         model: The network, in float32.
@@ -183,7 +223,8 @@ def take_weights(model: TrafficVLMForConditionalGeneration, folder: str, parts: 
         parts: Names of modules, such as `vision_tower`, whose weights are taken; empty takes all.
 
     Raises:
-        RecipeError: If the folder is no checkpoint, or has no weight that is named so.
+        RecipeError: If the folder is no checkpoint, has no weight that is named so, or most of its weights
+            do not fit.
     """
     try:
         before = TrafficVLMForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
@@ -203,7 +244,26 @@ def take_weights(model: TrafficVLMForConditionalGeneration, folder: str, parts: 
         for name, weight in weights.items()
         if name in wanted and weight.shape == wanted[name].shape
     }
+    _report_taken(folder, sorted(weights.keys() - fitting.keys()), len(weights))
     model.load_state_dict(fitting, strict=False)
+
+
+def _report_taken(folder: str, left: list[str], of: int) -> None:
+    """Says which tensors of a checkpoint a network has no place for; refuses if it is hardly its network.
+
+    Raises:
+        RecipeError: If fewer than `LEAST_TAKEN` of them were taken.
+    """
+    if not left:
+        return
+    names = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+    found = f"model.init_from: {len(left)} of {of} tensors of {folder} do not fit model.config ({names})"
+    if of - len(left) < LEAST_TAKEN * of:
+        raise RecipeError(
+            f"{found}. Use the config.json of that folder in model.config, or name the parts that fit in "
+            "model.init_parts."
+        )
+    PartialState().print(f"{found}: they are not taken.")
 
 
 def parts_of(weights: dict[str, torch.Tensor], parts: Sequence[str]) -> dict[str, torch.Tensor]:

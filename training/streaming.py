@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import IterableDataset
 from tqdm import tqdm
+from traffic_vlm.processing.image_processing_traffic_vlm import to_rgb
 
 from .collator import Batch, Collator
 from .packing import DataError, JsonLines, fingerprint, plain_row
@@ -126,7 +127,8 @@ class StreamedSteps(IterableDataset):
         for step in count(self.start):
             split.frames.clear()
             for sample in islice(samples, self.own):
-                picture = Image.open(io.BytesIO(sample["image"]["bytes"])).convert("RGB")
+                # Upright, as packing and inference have it: the labels' boxes are of the upright picture.
+                picture = to_rgb(Image.open(io.BytesIO(sample["image"]["bytes"])))
                 small = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
                 split.frames[number_of[sample["image_id"]]] = np.asarray(small)
             mine = np.array(list(split.frames))

@@ -43,7 +43,15 @@ from .publishing import HTTPError, first_line, model_publication, publish
 from .recipe import Recipe, RecipeError, dump_recipe
 from .record import device_name, git_revision, versions, write_record
 from .sampling import FrameBatches, QuestionWeights, frame_weights
-from .setup import build_model, pack_recipe, prepare_tokenizer, read_model_config, spell_out
+from .setup import (
+    build_model,
+    fit_to_tokenizer,
+    pack_recipe,
+    prepare_tokenizer,
+    read_model_config,
+    refuse_unknown_families,
+    spell_out,
+)
 from .sharding import ShardedState, shard, wants_shards, whole
 from .streaming import StreamedSplit, StreamedSteps
 from .watching import cut_log, draw_examples, gates, memory_gib, rates
@@ -105,6 +113,7 @@ class Trainer:
         set_seed(recipe.run.seed)
         self.output.mkdir(parents=True, exist_ok=True)
         config = read_model_config(recipe)
+        refuse_unknown_families(recipe.data.frame_balance)  # before the frames are packed, which takes long
         with self.accelerator.main_process_first():
             self.packed = pack_recipe(recipe)
         self.split = (
@@ -112,7 +121,7 @@ class Trainer:
         )
         with self.accelerator.main_process_first():
             self.tokenizer = prepare_tokenizer(recipe, self.split, self.output)
-        config.text_config.vocab_size = math.ceil(len(self.tokenizer) / 64) * 64
+        fit_to_tokenizer(config, self.tokenizer)
         self.network = build_model(config, recipe)
         self.objective = OBJECTIVES[recipe.loss.objective](recipe, self.network)
         # Before averages and copies are made, so that these are on the device too.

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .augmentation import normalise
 from .packing import PackedSplit
+from .recipe import ANSWER_METRICS
 
 FRAMES_AT_ONCE = 8
 
@@ -117,8 +118,8 @@ def validate(
     Processes share the frames out, each frame to one of them, and all get the table of all frames.
 
     Returns:
-        The rows of `family_table`, with the shuffled-picture columns, and the means over families that have
-        both answers: accuracy, balanced_accuracy, and gain over shuffled pictures.
+        The rows of `family_table`, with the shuffled-picture columns, and the means of `ANSWER_METRICS` over
+        families that have both answers; gain is over shuffled pictures.
     """
     state = PartialState()
     mine = np.array_split(np.arange(len(frames)), state.num_processes)[state.process_index].tolist()
@@ -128,7 +129,6 @@ def validate(
     table = family_table(own, shuffled, samples=200)
     judged = [row for row in table if row.get("balanced_accuracy") is not None and row["classes"] > 1]
     summary = {
-        name: float(np.mean([row[name] for row in judged])) if judged else 0.0
-        for name in ("accuracy", "balanced_accuracy", "macro_f1", "gain")
+        name: float(np.mean([row[name] for row in judged])) if judged else 0.0 for name in ANSWER_METRICS
     }
     return table, summary

@@ -3,14 +3,17 @@
 import importlib.util
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from as_a_user import ROOT
 from datasets import load_dataset
+from traffic_vlm.modeling import TrafficVLMConfig, TrafficVLMForConditionalGeneration
 from traffic_vlm.processing.bdd100k.labels import BadLabels
 from traffic_vlm.processing.bdd100k.release import read_scenes
+from traffic_vlm.processing.image_processing_traffic_vlm import TrafficVLMImageProcessor
 from traffic_vlm.processing.own_labels import (
     build_own,
     labelled_categories,
@@ -18,8 +21,11 @@ from traffic_vlm.processing.own_labels import (
     read_yolo,
     split_frames,
 )
+from traffic_vlm.processing.pipeline_traffic_vlm import save_checkpoint
+from traffic_vlm.processing.processing_traffic_vlm import TrafficVLMProcessor
+from traffic_vlm.processing.tokenization_traffic_vlm import train_tokenizer
 from traffic_vlm.training.recipe import load_recipe
-from traffic_vlm.training.setup import build_model, read_model_config
+from traffic_vlm.training.trainer import Trainer
 from transformers import GemmaConfig, GemmaModel, SiglipVisionConfig, SiglipVisionModel
 
 torch.set_num_threads(1)
@@ -157,6 +163,36 @@ def test_what_is_left_over_says_nothing_of_the_kinds_beside_it():
     assert labelled_categories(["car"], absent=["other vehicle"]) == {"car"}
 
 
+def test_of_two_frames_with_one_name_the_first_stays(own, tmp_path):
+    names = ["a/1.jpg", "a_1.jpg", "x.jpg", "x.png", "x.jpg", "y.jpg"]
+    labels = {
+        "images": [{"id": n, "file_name": name, "width": 9, "height": 5} for n, name in enumerate(names)],
+        "annotations": [{"image_id": 0, "category_id": 1, "bbox": [1, 1, 2, 2]}],
+        "categories": [{"id": 1, "name": "car"}],
+    }
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(labels), encoding="utf-8")
+    found = read_coco(path, tmp_path)
+    assert [(scene.image_id, len(scene.objects)) for scene in found.scenes] == [
+        ("a_1", 1),
+        ("x", 0),
+        ("y", 0),
+    ]
+    assert found.problems.counts["skipped frame: same name twice"] == 3
+    assert [entry["name"] for entry in found.problems.rejected] == ["a_1.jpg", "x.png", "x.jpg"]
+    # Nor does the later one stand in for a first whose label cannot be read: that marks something.
+    labels["annotations"][0]["bbox"] = None
+    path.write_text(json.dumps(labels), encoding="utf-8")
+    assert [scene.image_id for scene in read_coco(path, tmp_path).scenes] == ["x", "y"]
+
+    shutil.copytree(own / "my_yolo_folder", tmp_path / "yolo")
+    frames = sorted((tmp_path / "yolo" / "images").iterdir())
+    shutil.copy(frames[0], frames[0].with_suffix(".png"))
+    found = read_yolo(tmp_path / "yolo")
+    assert len(found.scenes) == len(frames)
+    assert found.problems.counts["skipped frame: same name twice"] == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [("[]", "not COCO's format"), ("{", "not COCO's format"), (None, "cannot read")]
 )
@@ -183,14 +219,103 @@ def load(path):
     return module
 
 
-def test_lora_names_a_missing_data_set(tmp_path, capsys):
-    """tests/docs/test_commands.py trains it and asks the result."""
-    example = load(ROOT / "examples" / "fine_tune_lora.py")
+@pytest.fixture(scope="module")
+def example():
+    """examples/fine_tune_lora.py; tests/docs/test_commands.py trains it and asks the result."""
+    return load(ROOT / "examples" / "fine_tune_lora.py")
+
+
+def test_lora_names_a_missing_data_set(example, tmp_path, capsys):
     assert example.main(["--dataset", str(tmp_path / "nothing"), "--output", str(tmp_path / "lora")]) == 2
     assert "no such data set" in capsys.readouterr().err
 
 
-def test_siglip_and_gemma_weights_start_a_run(tmp_path, capsys):
+@pytest.mark.parametrize("wrong", ["--steps=0", "--batch-size=0", "--rank=0"])
+def test_lora_refuses_numbers_that_teach_nothing(example, capsys, wrong):
+    with pytest.raises(SystemExit, match="2"):
+        example.main(["--dataset", "nothing", "--output", "nowhere", wrong])
+    assert f"{wrong.partition('=')[0]} must be at least 1" in capsys.readouterr().err
+
+
+def tiny_checkpoint(folder, **fields):
+    """Writes a small network that answers nothing yet, with its processor."""
+    tokenizer = train_tokenizer(["Is there a car?", "No."])
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = TrafficVLMConfig(
+        vision_config={**sizes, "image_size": [32, 64]},
+        text_config={**sizes, "vocab_size": len(tokenizer)},
+        **fields,
+    )
+    model = TrafficVLMForConditionalGeneration(config)
+    pictures = TrafficVLMImageProcessor(size={"height": 32, "width": 64})
+    placeholders = config.vision_config.num_patches if config.uses_prefix else 0
+    processor = TrafficVLMProcessor(pictures, tokenizer, image_seq_length=placeholders)
+    save_checkpoint(folder, model, processor)
+
+
+@pytest.fixture(scope="module")
+def question_set(coco, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lora") / "own"
+    build_own(coco, folder)
+    return folder
+
+
+@pytest.mark.parametrize("fusion", ["cross_attention", "prefix"])
+def test_lora_trains_a_checkpoint_of_either_fusion_where_the_accelerator_is(
+    example, question_set, tmp_path, monkeypatch, fusion
+):
+    tiny_checkpoint(tmp_path / "tiny", fusion=fusion)
+    device, moved = torch.device("cpu", 0), []  # which nothing else names so
+    monkeypatch.setattr(example, "PartialState", lambda: SimpleNamespace(device=device))
+
+    def watch(kind):
+        to = kind.to
+        monkeypatch.setattr(
+            kind, "to", lambda self, *where, **more: moved.append((self, where)) or to(self, *where, **more)
+        )
+
+    watch(torch.nn.Module)
+    watch(example.Batch)
+    arguments = ["--dataset", str(question_set), "--output", str(tmp_path / "lora"), "--steps", "1"]
+    arguments += ["--checkpoint", str(tmp_path / "tiny"), "--batch-size", "2"]
+    assert example.main(arguments) == 0
+    there = [type(thing).__name__ for thing, where in moved if where[:1] == (device,)]
+    assert there == ["PeftModel", "Batch"]
+    assert (tmp_path / "lora" / "merged" / "model.safetensors").is_file()
+
+
+def test_lora_weighs_rows_as_training_does(example):
+    class Sure(torch.nn.Module):
+        """Sure of token 1 at every position that is asked for."""
+
+        def forward(self, input_ids, pixel_values, logits_to_keep, use_cache):
+            return SimpleNamespace(logits=torch.tensor([[0.0, 2.0]]).repeat(int(logits_to_keep.sum()), 1))
+
+    labels = torch.tensor([[-100, 1, -100], [-100, 0, 0]])
+    batch = SimpleNamespace(labels=labels, input_ids=labels.clamp(min=0))
+    batch.pixel_values = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    right, wrong = (torch.log1p(torch.tensor(sign * 2.0).exp()) for sign in (-1, 1))
+    for weights, expected in (([3.0, 0.0], right), ([0.0, 3.0], wrong), ([2.0, 1.0], (right + wrong) / 2)):
+        batch.row_weights = torch.tensor(weights)
+        torch.testing.assert_close(example.loss_of(Sure(), batch), expected)
+    batch.row_weights = torch.zeros(2)
+    assert example.loss_of(Sure(), batch) == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [("model.safetensors", b"no tensors"), ("config.json", b'{"model_type": "tapir"}')]
+)
+def test_lora_names_a_broken_checkpoint(example, question_set, tmp_path, capsys, file, content):
+    tiny_checkpoint(tmp_path / "tiny")
+    (tmp_path / "tiny" / file).write_bytes(content)
+    arguments = ["--dataset", str(question_set), "--output", str(tmp_path / "lora")]
+    assert example.main([*arguments, "--checkpoint", str(tmp_path / "tiny")]) == 2
+    error = capsys.readouterr().err
+    assert f"error: {tmp_path / 'tiny'}: the checkpoint cannot be loaded (" in error
+    assert "Traceback" not in error
+
+
+def test_siglip_and_gemma_weights_start_a_run(coco, tmp_path, capsys):
     """With random weights in place of the published ones: the command line is the same."""
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     siglip = SiglipVisionModel(SiglipVisionConfig(**sizes, image_size=64, patch_size=16))
@@ -198,7 +323,7 @@ def test_siglip_and_gemma_weights_start_a_run(tmp_path, capsys):
     gemma = GemmaConfig(**sizes, vocab_size=128, num_key_value_heads=1, head_dim=16)
     GemmaModel(gemma).save_pretrained(tmp_path / "gemma")
     command = ["--vision", str(tmp_path / "siglip"), "--text", str(tmp_path / "gemma")]
-    command += ["--image-size", "48", "96", "--output", str(tmp_path / "start")]
+    command += ["--image-size", "48", "96", "--image-token-id", "9", "--output", str(tmp_path / "start")]
     assert load(ROOT / "scripts" / "convert_siglip_gemma.py").main(command) == 0
     assert "images of 48 x 96 pixels" in capsys.readouterr().out
 
@@ -208,13 +333,23 @@ def test_siglip_and_gemma_weights_start_a_run(tmp_path, capsys):
             f"model.init_from={(tmp_path / 'start').as_posix()}",
             f"model.config={(tmp_path / 'start' / 'config.json').as_posix()}",
             "model.tokenizer=null",
+            f"data.dataset={(tmp_path / 'own').as_posix()}",
+            f"run.output={(tmp_path / 'run').as_posix()}",
         ],
     )
-    config = read_model_config(recipe)
-    config.text_config.vocab_size = 192
-    model = build_model(config, recipe)
+    build_own(coco, tmp_path / "own")
+    trainer = Trainer(recipe)
+    model, tokenizer = trainer.network, trainer.tokenizer
+    assert "do not fit model.config (lm_head.weight, model.language_model.embed" in capsys.readouterr().out
     wanted = "layers.1.mlp.fc1.weight"
     [theirs] = [tensor for name, tensor in siglip.named_parameters() if name.endswith(wanted)]
     [ours] = [t for name, t in model.model.vision_tower.named_parameters() if name.endswith(wanted)]
     assert torch.equal(ours, theirs)
-    assert model.get_input_embeddings().weight.shape == (192, 32)
+    assert model.get_input_embeddings().weight.shape == (-(-len(tokenizer) // 64) * 64, 32)
+    # Answers end with the new tokenizer's word, not with Gemma's id, which is that of <bos> here.
+    assert gemma.eos_token_id == tokenizer.bos_token_id
+    for ids in (model.config.text_config, model.generation_config):
+        assert ids.eos_token_id == tokenizer.eos_token_id
+        assert ids.bos_token_id == tokenizer.bos_token_id
+        assert ids.pad_token_id == tokenizer.pad_token_id
+    assert model.config.image_token_id == tokenizer.image_token_id

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from traffic_vlm.training.recipe import RecipeError, dump_recipe, load_recipe
+from traffic_vlm.training.recipe import METRICS, RecipeError, dump_recipe, load_recipe
 from traffic_vlm.training.trainer import read_model_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,11 +49,29 @@ def test_misspelt_key_names_the_right_one(tmp_path):
         ("data.paste=0.5", "that is not one"),
         ("data.count_smoothing=0.67", "below 2/3"),
         ("optim.compile=3", "expected bool"),
+        ("optim.batch_size=.inf", "optim.batch_size is inf: expected int"),
+        ("data.changes={rain: 0.1", "'data.changes={rain: 0.1': the value is not readable as YAML"),
+        ("run.push_to_hub=2026-13-01", "the value is not readable as YAML (month must be in"),
+        ("run.log_every=0", "run.log_every is 0: it must be above 0"),
+        ("optim.micro_batch_size=-1", "optim.micro_batch_size is -1: it must not be below 0"),
+        ("data.workers=-1", "data.workers is -1: it must not be below 0"),
+        ("data.limit_frames=-1", "data.limit_frames is -1: it must not be below 0"),
+        ("data.variants=-1", "data.variants is -1: it must not be below 0"),
+        ("run.seed=-1", "run.seed is -1: it must not be below 0"),
+        ("run.metric=retrieval", "run.metric is 'retrieval': use 'accuracy' or 'balanced_accuracy' or"),
     ],
 )
 def test_bad_overrides_are_refused(override, message):
     with pytest.raises(RecipeError, match=message.replace("(", r"\(")):
         load_recipe(ROOT / "configs" / "train" / "tiny.yaml", [override])
+
+
+def test_the_best_captions_are_not_chosen_by_a_score_of_answers():
+    path = ROOT / "configs" / "train" / "siglip_pretrain.yaml"
+    for metric in METRICS["captions"]:
+        assert load_recipe(path, [f"run.metric={metric}"]).run.metric == metric
+    with pytest.raises(RecipeError, match=r"run\.metric is 'gain': use 'frame_to_caption' or"):
+        load_recipe(path, ["run.metric=gain"])
 
 
 def test_values_keep_their_types():

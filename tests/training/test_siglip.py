@@ -3,8 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from traffic_vlm.training.recipe import RecipeError, load_recipe
+from traffic_vlm.training.recipe import METRICS, RecipeError, load_recipe
 from traffic_vlm.training.trainer import Trainer
+
+CAPTIONS = ("loss.objective=captions", "run.metric=retrieval")
 
 
 @pytest.mark.slow
@@ -28,11 +30,12 @@ def test_captions_are_told_apart_by_their_frames(make_recipe):
     assert np.mean(losses[-10:]) < 0.95 * blind < losses[0]
     assert trainer.network.model.language_model.layers[0].cross_attn.gate.grad is None
     _, summary = trainer.objective.table(trainer.tokenizer, trainer.split, list(range(4)), False)
+    assert summary.keys() == set(METRICS["captions"])
     assert 0 <= summary["retrieval"] <= 1
 
 
 def test_a_caption_holds_questions_and_answers_and_changes_sides(make_recipe):
-    trainer = Trainer(make_recipe("loss.objective=captions", output="sides"))
+    trainer = Trainer(make_recipe(*CAPTIONS, output="sides"))
     collator = trainer._loader(0).dataset.collator
     question = {"question": "Is the left lane clear?", "answer": "Yes, it is clear."}
     ids = collator.caption([question], flipped=True)
@@ -42,7 +45,7 @@ def test_a_caption_holds_questions_and_answers_and_changes_sides(make_recipe):
 
 
 def test_captions_ask_in_words_drawn_anew_where_a_recipe_wants_it(make_recipe):
-    collator = Trainer(make_recipe("loss.objective=captions", output="words"))._loader(0).dataset.collator
+    collator = Trainer(make_recipe(*CAPTIONS, output="words"))._loader(0).dataset.collator
     asked = (question for row in collator.split.rows for question in row["questions"])
     question = next(q for q in asked if q["family"].startswith("presence_"))
     collator.split.rows = [{"questions": [question]}]
@@ -60,4 +63,4 @@ def test_captions_ask_in_words_drawn_anew_where_a_recipe_wants_it(make_recipe):
 
 def test_captions_are_not_compared_in_pieces(make_recipe):
     with pytest.raises(RecipeError, match="micro_batch_size"):
-        make_recipe("loss.objective=captions", "optim.micro_batch_size=2")
+        make_recipe(*CAPTIONS, "optim.micro_batch_size=2")

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from traffic_vlm.processing.bdd100k.families import FAMILIES, ask_all
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES
 from traffic_vlm.processing.bdd100k.wordings import PRESENCE
-from traffic_vlm.training.checkpoints import StateError
+from traffic_vlm.training.checkpoints import StateError, refuse_other_recipe
 from traffic_vlm.training.collator import (
     IGNORED,
     PATCH_LABELS,
@@ -35,7 +36,7 @@ from traffic_vlm.training.moving import (
     scene_of,
 )
 from traffic_vlm.training.packing import DataError, _with_copies, open_packed, pack_split
-from traffic_vlm.training.recipe import RecipeError, load_recipe
+from traffic_vlm.training.recipe import RecipeError, dump_recipe, load_recipe
 from traffic_vlm.training.setup import pack_recipe, spell_out
 from traffic_vlm.training.trainer import Trainer, TrainingError
 from traffic_vlm.training.validation import predict
@@ -124,6 +125,23 @@ def test_a_run_does_not_go_on_with_another_recipe(make_recipe):
     assert longer.position["step"] > other.total, "more epochs are no other recipe"
 
 
+@pytest.mark.parametrize(
+    "other", ["seed=1", "precision=bf16", "validate_split=tune", "metric=gain", "save_every=7", "overlays=0"]
+)
+def test_what_decides_which_checkpoint_is_best_stays(make_recipe, tmp_path, other):
+    (tmp_path / "begun" / "states" / "step-0000001").mkdir(parents=True)
+    (tmp_path / "begun" / "states" / "step-0000001" / "position.json").write_text("{}", encoding="utf-8")
+    begun = dump_recipe(make_recipe(output="elsewhere"))  # a folder may be moved
+    (tmp_path / "begun" / "recipe.yaml").write_text(begun, encoding="utf-8")
+    now = make_recipe(f"run.{other}", output="begun")
+    if other in ("save_every=7", "overlays=0"):
+        refuse_other_recipe(tmp_path / "begun", now)
+    else:
+        name, _, value = other.partition("=")
+        with pytest.raises(StateError, match=rf"begun with run\.{name}=\w+, not {value}\. Give another"):
+            refuse_other_recipe(tmp_path / "begun", now)
+
+
 def test_a_state_that_does_not_fit_is_refused(make_recipe):
     Trainer(make_recipe("optim.epochs=0.25", "run.save_every=1", output="changed")).train()
     again = Trainer(make_recipe("optim.epochs=0.25", "optim.optimizer=muon", output="changed"))
@@ -168,9 +186,10 @@ def test_two_processes_are_two(tmp_path):
     assert counted.stdout.count("2") == 2, counted.stderr[-2000:]
 
 
-@pytest.mark.parametrize("objective", ["answers", "captions"])
-def test_two_processes_follow_the_curve_of_one(make_recipe, tmp_path, objective):
-    options = ("optim.epochs=1", "optim.ema=0", "run.overlays=0", f"loss.objective={objective}")
+@pytest.mark.parametrize(("objective", "metric"), [("answers", "gain"), ("captions", "retrieval")])
+def test_two_processes_follow_the_curve_of_one(make_recipe, tmp_path, objective, metric):
+    options = ("optim.epochs=1", "optim.ema=0", "run.overlays=0")
+    options += (f"loss.objective={objective}", f"run.metric={metric}")
     one, two = (launch(make_recipe, tmp_path, count, *options) for count in (1, 2))
     curves = [[entry[objective] for entry in log if entry["kind"] == "step"] for log in (one, two)]
     assert len(curves[0]) >= 4
@@ -426,6 +445,18 @@ def test_unknown_family_in_a_recipe_is_refused():
     assert shares == {"lane_clear_left": 1.0, "lane_clear_mine": 5.0, "lane_clear_right": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("move_foward", "did you mean move_forward"), ("quux", r"docs/questions\.md lists")]
+)
+def test_frames_are_not_drawn_by_a_family_that_no_question_has(make_recipe, tmp_path, name, hint):
+    recipe = make_recipe(f"data.frame_balance={{{name}: 0.3}}", f"data.packed={tmp_path.as_posix()}/packed")
+    with pytest.raises(
+        RecipeError, match=rf"data\.frame_balance: '{name}' is no family of questions: {hint}"
+    ):
+        Trainer(recipe)
+    assert not (tmp_path / "packed").exists(), "said before the frames are packed"
+
+
 def test_exported_checkpoint_answers_in_a_process_without_the_source(make_recipe, tmp_path):
     recipe = make_recipe("optim.epochs=0.5", output="export")
     folder = Trainer(recipe).train()
@@ -588,3 +619,19 @@ def test_streamed_frames_are_each_nodes_own_and_resume_exactly(make_recipe):
     assert trainer._step(next(iter(trainer._loader(0))))["answers"] > 0
     with pytest.raises(RecipeError, match=r"data\.streaming"):
         make_recipe("data.streaming=true", "data.variants=1")
+
+
+def test_a_streamed_frame_stands_upright(make_recipe, monkeypatch):
+    """As it does when it is packed and when it is asked about: its boxes are those of the upright picture."""
+    trainer = Trainer(make_recipe("data.streaming=true", "optim.batch_size=1", output="upright"))
+    stream = trainer._loader(0).dataset
+    exif, lying = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6  # to be turned by a quarter when shown
+    Image.fromarray(np.repeat(np.uint8([[200], [20]]), 2, axis=1)).resize((64, 64), 0).save(
+        lying, "PNG", exif=exif
+    )
+    sample = {"image_id": trainer.split.rows[0]["image_id"], "image": {"bytes": lying.getvalue()}}
+    monkeypatch.setattr(stream, "samples", lambda: iter([sample]))
+    pixels = next(iter(stream))[0].pixel_values[0, 0].float()
+    left, right = pixels[:, : pixels.shape[1] // 4].mean(), pixels[:, -pixels.shape[1] // 4 :].mean()
+    assert (left.item(), right.item()) == (20, 200)
