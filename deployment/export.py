@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import transformers
 from traffic_vlm.processing.loading import load_checkpoint
+from traffic_vlm.processing.pipeline_traffic_vlm import ABSTAIN_THRESHOLD, setting_of
 
 from .graphs import three_graphs
 
@@ -82,8 +83,8 @@ def settings_of(model: Any, format: str) -> dict[str, Any]:
         "format": format,
         "dtype": str(model.dtype).removeprefix("torch."),
         "grid": [height // patch, width // patch],
-        "confidence_temperature": float(getattr(model.config, "confidence_temperature", 1.0)),
-        "abstain_threshold": float(getattr(model.config, "abstain_threshold", 0.5)),
+        "confidence_temperature": float(setting_of(model, "confidence_temperature", 1.0)),
+        "abstain_threshold": float(setting_of(model, "abstain_threshold", ABSTAIN_THRESHOLD)),
     }
 
 

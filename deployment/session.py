@@ -196,6 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {(str(error).splitlines() or [type(error).__name__])[0]}", file=sys.stderr)
         return 2
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")  # what is redirected on Windows has another encoding
     for result in results:
         result["evidence_map"] = result["evidence_map"].round(5).tolist()
         if not options.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -57,10 +58,11 @@ def processes() -> PartialState:
     """The processes of this run: those of Accelerate or torchrun, on CPU where ACCELERATE_USE_CPU says so.
 
     To be called before anything else asks for them: the first call decides. Without an accelerator the CPU
-    has to be named, or each of several processes takes itself for the only one.
+    has to be named, or each of several processes takes itself for the only one. One that is done waits for
+    the others as long as they need: torch's own patience, ten or thirty minutes, would end the run.
     """
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    return PartialState(cpu=on_cpu)
+    return PartialState(cpu=on_cpu, timeout=timedelta(days=7))
 
 
 def write_text(path: Path, text: str) -> None:

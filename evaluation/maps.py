@@ -38,8 +38,8 @@ def grid_of(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[int, int]:
 
 def _normalised(maps: torch.Tensor, grid: tuple[int, int]) -> np.ndarray:
     """(..., patches), not negative, to (..., *grid) that sum to 1; a map of nothing becomes even."""
-    maps = maps.double().clamp(min=0) + 1e-12
-    return (maps / maps.sum(-1, keepdim=True)).unflatten(-1, grid).detach().cpu().numpy()
+    maps = maps.detach().cpu().double().clamp(min=0) + 1e-12  # on the CPU, as Apple's GPUs have no double
+    return (maps / maps.sum(-1, keepdim=True)).unflatten(-1, grid).numpy()
 
 
 def evidence_maps(model: Any, inputs: dict[str, torch.Tensor]) -> np.ndarray:

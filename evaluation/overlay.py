@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from traffic_vlm.processing.image_processing_traffic_vlm import to_rgb
 
 PLASMA = np.array(
     [(13, 8, 135), (126, 3, 168), (204, 71, 120), (248, 149, 64), (240, 249, 33)], dtype=np.float32
@@ -33,7 +34,7 @@ def draw_overlay(
     """Lay the heat of an evidence map over a frame and write question, answer and confidence below it.
 
     Args:
-        image: The frame, at its own size, which it keeps.
+        image: The frame, at its own size, which it keeps; drawn upright, as the model sees it.
         evidence_map: Attention `(grid_height, grid_width)`, not negative.
         question: As asked.
         answer: As generated.
@@ -61,12 +62,13 @@ def draw_overlay(
 
 
 def draw_heat(image: Image.Image, evidence_map: np.ndarray) -> Image.Image:
-    """Colour a frame by an evidence map `(grid_height, grid_width)`; the frame keeps its size."""
+    """Colour a frame by an evidence map `(grid_height, grid_width)`; the frame, upright, keeps its size."""
+    image = to_rgb(image)
     heat = _upsample(evidence_map, image.size)
     colors = plasma(np.linspace(0, 1, 256))
     color = Image.merge("RGB", [heat.point(colors[:, channel].tolist()) for channel in range(3)])
     cover = heat.point([round(255 * STRONGEST_COVER * (level / 255) ** 0.7) for level in range(256)])
-    return Image.composite(color, image.convert("RGB"), cover)
+    return Image.composite(color, image, cover)
 
 
 def plasma(values: np.ndarray) -> np.ndarray:

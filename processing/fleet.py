@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -30,6 +30,14 @@ BATTERY = (
     "What time of day is it?",
 )
 REJECTED = "rejected.csv"
+# Beside the weights, what an answer depends on.
+SETTINGS = (
+    "config.json",
+    "generation_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,10 @@ class Job:
     """What is asked of what, and where the answers go.
 
     Attributes:
-        source: A folder of pictures, a data set, a video, a picture (see `frames.read_frames`).
+        source: A folder of pictures and videos, a data set, a video, a picture (see `frames.read_frames`).
         output: Folder of the answers.
-        checkpoint: Folder of the model, or `owner/name` on the Hub.
+        checkpoint: Folder of the model, or `owner/name` on the Hub. The latter is not pinned: whether it was
+            changed there between two starts is not noticed.
         questions: The battery.
         split: Of a data set, which one; None takes all.
         every: Take every n-th frame.
@@ -70,7 +79,11 @@ class Job:
 
 
 def prepare(job: Job) -> None:
-    """Make the output folder; ValueError if it holds answers to something else, or lies among the frames."""
+    """Make the output folder.
+
+    Raises:
+        ValueError: If it holds answers to something else, or to nobody knows what, or lies among the frames.
+    """
     folder = Path(job.output)
     if Path(job.source) in (folder, *folder.parents):
         raise ValueError(f"{folder}: lies inside the source, which is read again; name another --output.")
@@ -79,7 +92,9 @@ def prepare(job: Job) -> None:
     ours |= {"frames": frames_of(job), "weights": weights_of(job)}
     record = folder / "job.json"
     text = json.dumps(ours, indent=2, ensure_ascii=False) + "\n"
-    begun = record.is_file() and any(folder.glob("answers-*.parquet"))
+    begun = any(folder.glob("answers-*.parquet"))
+    if begun and not record.is_file():
+        raise ValueError(f"{folder}: holds answers, and no job.json says to what; name another --output.")
     if begun and record.read_text(encoding="utf-8") != text:
         raise ValueError(
             f"{folder}: holds answers to another job, about other frames or by other weights (see job.json); "
@@ -98,36 +113,42 @@ def frames_of(job: Job) -> str:
 
 
 def weights_of(job: Job) -> str | None:
-    """A hash of the checkpoint's configuration and weights; None for one on the Hub."""
+    """A hash of the checkpoint's weights, settings, processor and tokenizer; None for one on the Hub."""
     folder = Path(job.checkpoint)
     if not folder.is_dir():
         return None
     found = hashlib.sha256()
-    for file in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
-        found.update(file.read_bytes())
+    for file in (*(folder / name for name in SETTINGS), *sorted(folder.glob("*.safetensors"))):
+        if file.is_file():
+            found.update(file.name.encode() + file.read_bytes())
     return found.hexdigest()
 
 
-def answer_shards(pipe: Any, job: Job, mine: Callable[[int], bool]) -> Iterator[tuple[int, int]]:
-    """Answer the open shards among some, in one pass over the source.
+def open_shards(job: Job, frames: int) -> list[int]:
+    """The shards that have yet to be answered, of a source of that many frames."""
+    asked = {job.shard_of(index) for index in range(0, frames, job.every)}
+    return [shard for shard in sorted(asked) if job.is_open(shard)]
+
+
+def answer_shards(pipe: Any, job: Job, shards: Collection[int]) -> Iterator[tuple[int, int]]:
+    """Answer some shards, in one pass over the source that ends behind the last of them.
 
     Args:
         pipe: A `TrafficQuestionAnsweringPipeline`.
         job: The job.
-        mine: Whether a shard is this process's to answer.
+        shards: Their numbers.
 
     Yields:
         Of each batch: how many frames were answered, and how many could not be read.
     """
-    open_now: dict[int, bool] = {}
+    if not shards:
+        return
+    mine, until = set(shards), (max(shards) + 1) * job.shard_frames
 
     def wanted(index: int) -> bool:
-        shard = job.shard_of(index)
-        if shard not in open_now:
-            open_now[shard] = mine(shard) and job.is_open(shard)
-        return open_now[shard] and index % job.every == 0
+        return index % job.every == 0 and job.shard_of(index) in mine
 
-    frames = read_frames(job.source, wanted, job.split)
+    frames = read_frames(job.source, wanted, job.split, until)
     for shard, members in groupby(frames, key=lambda frame: job.shard_of(frame.index)):
         yield from _answer_shard(pipe, job, shard, members)
 
@@ -229,12 +250,12 @@ class ShardWorker:
 
     def answer(self, shard: int) -> tuple[int, int]:
         """Answer one shard; returns how many frames were answered, and how many could not be read."""
-        counts = list(answer_shards(self.pipe, self.job, shard.__eq__))
+        counts = list(answer_shards(self.pipe, self.job, [shard]))
         return sum(good for good, _ in counts), sum(bad for _, bad in counts)
 
 
-def answer_on_ray(job: Job, workers: int) -> Iterator[tuple[int, int]]:
-    """Answer a job's open shards under Ray, each whole on one of `workers` workers.
+def answer_on_ray(job: Job, shards: Collection[int], workers: int) -> Iterator[tuple[int, int]]:
+    """Answer some of a job's shards under Ray, each whole on one of `workers` workers.
 
     Joins the cluster that RAY_ADDRESS names, or starts one on this machine. Source and output must be on
     storage that all nodes see. A worker reads a long video up to its shard: cut long videos into files.
@@ -248,13 +269,12 @@ def answer_on_ray(job: Job, workers: int) -> Iterator[tuple[int, int]]:
     import ray
     from ray.util import ActorPool
 
-    shards = [shard for shard in range(job.shard_of(count_frames(job) - 1) + 1) if job.is_open(shard)]
     if not shards:
         return
     with ray_cluster(workers):
         worker = ray.remote(num_cpus=1)(ShardWorker)
         pool = ActorPool([worker.remote(job) for _ in range(workers)])
-        yield from pool.map_unordered(lambda actor, shard: actor.answer.remote(shard), shards)
+        yield from pool.map_unordered(lambda actor, shard: actor.answer.remote(shard), sorted(shards))
 
 
 def count_frames(job: Job) -> int:

@@ -1,4 +1,4 @@
-"""Frames out of whatever holds them: a picture, a folder of pictures, a data set in Parquet, a video.
+"""Frames out of whatever holds them: a picture, a video, a folder of both, a data set in Parquet.
 
 Frames stream: no more than a few are in memory, and those that are not wanted are skipped before their
 pixels are decoded. A frame that cannot be read comes with the reason instead of a picture.
@@ -6,7 +6,9 @@ pixels are decoded. A frame that cannot be read comes with the reason instead of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from .image_processing_traffic_vlm import open_image
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".ts")
+Part = tuple[str, Callable[[], Image.Image]]  # the name of a frame, and what decodes it or raises why not
 
 
 class Frame(NamedTuple):
@@ -28,31 +31,37 @@ class Frame(NamedTuple):
 
 
 def read_frames(
-    source: str | Path, wanted: Callable[[int], bool] = lambda index: True, split: str | None = None
+    source: str | Path,
+    wanted: Callable[[int], bool] = lambda index: True,
+    split: str | None = None,
+    until: int | None = None,
 ) -> Iterator[Frame]:
     """Read the frames of a source, in an order that is always the same.
 
     Args:
-        source: A picture, a folder of pictures (and of folders of them), a folder with Parquet files (column
-            `image`, and `image_id` if there is one), a Parquet file, or a video.
+        source: A picture, a video, a Parquet file (column `image`, and `image_id` if there is one), or a
+            folder, with all that its folders hold. A folder with Parquet files is read for these alone; of
+            another, pictures and videos are taken in the order of their names, and numbers go on from file to
+            file.
         wanted: Whether the frame of a number is needed; the others are skipped cheaply.
         split: Of a data set, only files that are called `split-...`; without one, all but `paraphrase-...`.
+        until: Stop before the frame of this number: what lies behind it is not even looked at.
 
     Yields:
         The wanted frames.
 
     Raises:
         FileNotFoundError: There is no such source, or no frame in it.
-        ValueError: The source is of no known kind, or is a broken video.
+        ValueError: The source is of no known kind, or is a video that cannot be opened. In a folder, such a
+            video is one frame that cannot be read.
         ImportError: A video, and PyAV is not installed.
     """
     path = Path(source)
     files = files_of(path, split)
     if files[0].suffix.lower() == ".parquet":
-        return _from_parquet(files, wanted)
-    if files[0].suffix.lower() in VIDEOS:
-        return _from_video(files[0], wanted)
-    return _from_pictures(path if path.is_dir() else path.parent, files, wanted)
+        # Rows that are not wanted cost nothing, so there is nothing to stop.
+        return _from_parquet(files, lambda index: (until is None or index < until) and wanted(index))
+    return _from_files(path, files, wanted, until)
 
 
 def files_of(source: str | Path, split: str | None = None) -> list[Path]:
@@ -68,27 +77,53 @@ def files_of(source: str | Path, split: str | None = None) -> list[Path]:
             return tables
         if split:
             raise FileNotFoundError(f"{path}: no data set with a split {split!r} in it.")
-        pictures = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICTURES)
-        if not pictures:
-            raise FileNotFoundError(f"{path}: no pictures and no Parquet files in it.")
-        return pictures
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*PICTURES, *VIDEOS))
+        if not files:
+            raise FileNotFoundError(f"{path}: no pictures, no videos and no Parquet files in it.")
+        return files
     if path.suffix.lower() in (".parquet", *VIDEOS, *PICTURES):
         return [path]
     raise ValueError(f"{path}: neither a picture ({', '.join(PICTURES)}) nor a video ({', '.join(VIDEOS)}).")
 
 
-def _from_pictures(root: Path, pictures: list[Path], wanted: Callable[[int], bool]) -> Iterator[Frame]:
-    for index, path in enumerate(pictures):
+def _from_files(
+    source: Path, files: list[Path], wanted: Callable[[int], bool], until: int | None
+) -> Iterator[Frame]:
+    parts = chain.from_iterable(_parts_of(file, source) for file in files)
+    for index, (name, decode) in enumerate(islice(parts, until)):
         if wanted(index):
-            yield _decoded(index, path.relative_to(root).as_posix(), path)
+            yield _decoded(index, name, decode)
 
 
-def _decoded(index: int, name: str, source: Path | bytes) -> Frame:
-    """Open a picture, or say why not."""
+def _parts_of(file: Path, source: Path) -> Iterator[Part]:
+    """The frame of a picture, the frames of a video; a folder goes on after a video that does not open."""
+    name = file.relative_to(source).as_posix() if source.is_dir() else file.name
+    if file.suffix.lower() not in VIDEOS:
+        yield name, partial(open_image, file)
+        return
     try:
-        return Frame(index, name, open_image(source))
+        yield from _video_parts(file, name)
+    except ValueError as error:
+        if file == source:
+            raise
+        yield name, _refusing(str(error))
+
+
+def _decoded(index: int, name: str, decode: Callable[[], Image.Image]) -> Frame:
+    """Decode a picture, or say why not."""
+    try:
+        return Frame(index, name, decode())
     except (OSError, ValueError) as error:
         return Frame(index, name, None, (str(error).splitlines() or ["unreadable"])[0])
+
+
+def _refusing(reason: str) -> Callable[[], Image.Image]:
+    """What decodes a frame of which it is known that it cannot be read."""
+
+    def refuse() -> Image.Image:
+        raise ValueError(reason)
+
+    return refuse
 
 
 def _from_parquet(tables: list[Path], wanted: Callable[[int], bool]) -> Iterator[Frame]:
@@ -116,7 +151,8 @@ def _from_rows(
             if wanted(index):
                 cell = row["image"] or {}
                 content = cell.get("bytes") if isinstance(cell, dict) else cell
-                yield _decoded(index, str(row.get("image_id") or f"{index:06d}"), content or b"")
+                name = str(row.get("image_id") or f"{index:06d}")
+                yield _decoded(index, name, partial(open_image, content or b""))
             index += 1
 
 
@@ -126,18 +162,42 @@ def upright(frame: Any) -> Image.Image:
     return frame.to_image().rotate(turn, expand=True) if turn else frame.to_image()
 
 
-def _from_video(path: Path, wanted: Callable[[int], bool]) -> Iterator[Frame]:
-    """Decode a video from its beginning; frames are called after their time in seconds."""
+def _video_parts(path: Path, name: str) -> Iterator[Part]:
+    """Decode a video from its beginning; frames are called after their time in seconds.
+
+    Raises:
+        ValueError: If it does not open.
+        ImportError: PyAV is not installed.
+    """
     try:
         import av
     except ImportError as error:
         raise ImportError(f"{path}: reading videos needs pip install 'traffic-vlm[video]'.") from error
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path}: there is no picture track in it.")
-            for index, frame in enumerate(container.decode(video=0)):
-                if wanted(index):
-                    yield Frame(index, f"{path.name}@{frame.time or 0:.3f}s", upright(frame))
+        container = av.open(str(path))
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: the video cannot be read ({error.strerror}).") from error
+    with container:
+        if not container.streams.video:
+            raise ValueError(f"{path}: there is no picture track in it.")
+        try:
+            yield from _packet_parts(container.demux(video=0), path, name)
+        except av.error.FFmpegError as error:
+            yield name, _refusing(f"{path}: the rest of the video cannot be read ({error.strerror}).")
+
+
+def _packet_parts(packets: Iterable[Any], path: Path, name: str) -> Iterator[Part]:
+    """The frames of packets; one that is damaged counts as a frame, and the next one is tried.
+
+    The last packet of a file is empty: it brings the frames that the decoder still holds.
+    """
+    import av
+
+    for packet in packets:
+        try:
+            for frame in packet.decode():
+                yield f"{name}@{frame.time or 0:.3f}s", partial(upright, frame)
+        except av.error.InvalidDataError as error:
+            time = float(packet.pts * packet.time_base) if packet.pts is not None else 0
+            reason = f"{path}: the video is damaged at {time:.3f} s ({error.strerror})."
+            yield f"{name}@{time:.3f}s", _refusing(reason)

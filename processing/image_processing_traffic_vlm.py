@@ -26,6 +26,9 @@ from transformers.utils import TensorType
 
 # A frame has about 1 million pixels. A picture of more than this is a mistake or an attack on the memory.
 MAX_PIXELS = 100_000_000
+# Pillow knows many more kinds, and hands some of them, such as PostScript, to programs outside. Its JPEG is
+# also MPO, which some cameras write.
+KINDS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_DOWNLOAD_BYTES = 50_000_000
 DOWNLOAD_TIMEOUT_SECONDS = 20
 
@@ -43,7 +46,7 @@ def open_image(source: str | Path | bytes, min_size: tuple[int, int] | None = No
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is empty, truncated, absurdly large or no picture.
+        ValueError: If the file is empty, truncated, absurdly large or no picture of one of `KINDS`.
     """
     if isinstance(source, bytes):
         return _decode(io.BytesIO(source), "picture", min_size)
@@ -91,11 +94,11 @@ def _decode(file: Path | io.BytesIO, name: str, min_size: tuple[int, int] | None
 
 def _decode_checked(file: Path | io.BytesIO, name: str, min_size: tuple[int, int] | None) -> Image.Image:
     try:
-        image = Image.open(file)
+        image = Image.open(file, formats=KINDS)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name}: absurdly large ({error}).") from error
     except Exception as error:  # decoders raise anything on a broken header
-        raise ValueError(f"{name}: not a picture that Pillow can read.") from error
+        raise ValueError(f"{name}: not a picture of a known kind ({', '.join(KINDS)}).") from error
     with image:
         _check_size(image.width, image.height, name)
         try:

@@ -140,6 +140,8 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.json
         else "\n".join(map(describe, results))
     )
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")  # what is redirected on Windows has another encoding
     try:
         print(text, flush=True)
     except BrokenPipeError:

@@ -32,6 +32,7 @@ from traffic_vlm.processing.fleet import (
     answer_shards,
     count_frames,
     gather_rejected,
+    open_shards,
     prepare,
 )
 from traffic_vlm.processing.loading import check_checkpoint, first_line, load_pipeline
@@ -61,19 +62,21 @@ def run(job: Job, ray_workers: int) -> str | None:
         with needs("ray"):
             import ray  # noqa: F401
     state = processes()
-    total = -(-count_frames(job) // job.every)
+    frames = count_frames(job)
+    # Listed before anybody answers any, so that all see the same list, of which each takes an equal share.
+    mine = set(open_shards(job, frames)[state.process_index :: state.num_processes])
     if state.is_main_process:
         prepare(job)
     state.wait_for_everyone()
     started = time.perf_counter()
     if ray_workers:
-        parts = answer_on_ray(job, ray_workers)
+        parts = answer_on_ray(job, mine, ray_workers)
     else:
         pipe = load_pipeline(job.checkpoint, state.device)
         started = time.perf_counter()
-        ranks = state.num_processes
-        parts = answer_shards(pipe, job, lambda shard: shard % ranks == state.process_index)
-    answered, rejected = count_up(parts, -(-total // state.num_processes), state.is_main_process)
+        parts = answer_shards(pipe, job, mine)
+    total = sum(job.shard_of(index) in mine for index in range(0, frames, job.every))
+    answered, rejected = count_up(parts, total, state.is_main_process)
     seconds = time.perf_counter() - started
     state.wait_for_everyone()
     if not state.is_main_process:
@@ -98,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--source", required=True, help="folder of pictures, data set, Parquet file or video")
+    parser.add_argument("--source", required=True, help="folder of pictures, videos, or both; data set; file")
     parser.add_argument("--output", required=True, help="folder of the answers")
     parser.add_argument(
         "--text",

@@ -179,7 +179,7 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
             **kwargs,
         )
         tokens = out.sequences[:, model_inputs["input_ids"].shape[1] :]
-        temperature = float(self._setting("confidence_temperature", 1.0))
+        temperature = float(setting_of(self.model, "confidence_temperature", 1.0))
         log_probs = torch.stack(out.logits, dim=1).float().div(temperature).log_softmax(dim=-1)
         return tokens, _log_probs_of(tokens, log_probs), log_probs[:, 0]
 
@@ -231,7 +231,7 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
     ) -> list[list[dict[str, Any]]]:
         """Turn what the model returned into one list of dictionaries a frame."""
         if abstain_threshold is None:
-            abstain_threshold = float(self._setting("abstain_threshold", ABSTAIN_THRESHOLD))
+            abstain_threshold = float(setting_of(self.model, "abstain_threshold", ABSTAIN_THRESHOLD))
         results, row = [], 0
         for questions in outputs["questions"]:
             of_frame = []
@@ -253,17 +253,18 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
             results.append(of_frame)
         return results
 
-    def _setting(self, name: str, default: float) -> float:
-        """Look a number up in the checkpoint's generation configuration, then in its configuration."""
-        for place in (self.model.generation_config, self.model.config):
-            value = getattr(place, name, None)
-            if value is not None:
-                return value
-        return default
-
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save model, processor and this pipeline's code: `pipeline(TASK, model=folder)` finds it all."""
         save_checkpoint(save_directory, self.model, self.processor, **kwargs)
+
+
+def setting_of(model: Any, name: str, default: float) -> float:
+    """Look a number up in the checkpoint's generation configuration, then in its configuration."""
+    for place in (model.generation_config, model.config):
+        value = getattr(place, name, None)
+        if value is not None:
+            return value
+    return default
 
 
 def save_checkpoint(folder: str | Path, model: Any, processor: Any, **kwargs: Any) -> None:
@@ -364,7 +365,7 @@ def strongest_region(evidence_map: np.ndarray) -> dict[str, Any]:
 
     Returns:
         `{"box": [x1, y1, x2, y2], "mass": ...}`: the region's box in fractions of the frame, and the share of
-        the attention that lies in the region.
+        the attention that lies in the box.
     """
     height, width = evidence_map.shape
     strong = evidence_map >= evidence_map.max() / 2
@@ -378,8 +379,9 @@ def strongest_region(evidence_map: np.ndarray) -> dict[str, Any]:
                 region.add(neighbour)
                 frontier.append(neighbour)
     rows, columns = zip(*region, strict=True)
-    box = [min(columns) / width, min(rows) / height, (max(columns) + 1) / width, (max(rows) + 1) / height]
+    top, bottom, left, right = min(rows), max(rows) + 1, min(columns), max(columns) + 1
+    box = [left / width, top / height, right / width, bottom / height]
     return {
         "box": [round(float(edge), 4) for edge in box],
-        "mass": float(sum(evidence_map[place] for place in region)),
+        "mass": float(evidence_map[top:bottom, left:right].sum()),
     }

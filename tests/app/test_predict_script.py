@@ -18,7 +18,9 @@ from launching import ON_CPU, processes
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_checkpoint import ANSWERS, QUESTIONS
-from traffic_vlm.processing.frames import _decoded, upright
+from traffic_vlm.evaluation import command
+from traffic_vlm.processing.fleet import Job, answer_shards, open_shards
+from traffic_vlm.processing.frames import read_frames, upright
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "processing"))
@@ -51,6 +53,23 @@ def rows_of(output: Path) -> list[dict]:
 
 def run(predict, checkpoint, *arguments) -> int:
     return predict.main([str(part) for part in ("--checkpoint", checkpoint, *ASK, *arguments)])
+
+
+def write_video(path: Path, frames: int = 6, spoilt: tuple[int, ...] = ()) -> None:
+    """Ten frames a second, each brighter than the last; the packets of some are of nothing but zeros."""
+    av = pytest.importorskip("av", reason="needs the extra [video]")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 176, "yuv420p"
+        shades = [np.full((176, 320, 3), 40 * number, np.uint8) for number in range(frames)]
+        pictures = [av.VideoFrame.from_ndarray(shade, format="rgb24") for shade in shades]
+        packets = [packet for picture in (*pictures, None) for packet in stream.encode(picture)]
+        for number, packet in enumerate(packets):
+            if number in spoilt:
+                bad = av.Packet(bytes(200))
+                bad.stream, bad.pts, bad.dts, bad.time_base = stream, packet.pts, packet.dts, packet.time_base
+                packet = bad
+            container.mux(packet)
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +135,75 @@ def test_answers_about_other_frames_or_by_other_weights_are_not_gone_on_with(
     assert "about other frames or by other weights" in capsys.readouterr().err
 
 
-def test_pictures_in_a_data_set_are_turned_upright_too():
+def test_answers_by_another_tokenizer_or_to_nobody_knows_what_are_not_gone_on_with(
+    predict, checkpoint, frames, single, tmp_path, capsys
+):
+    output, model = tmp_path / "answers", tmp_path / "model"
+    shutil.copytree(single, output)
+    (output / "job.json").unlink()
+    assert run(predict, checkpoint, "--source", frames, "--output", output, "--shard-frames", 4) == 2
+    assert "no job.json says to what" in capsys.readouterr().err
+    assert not (output / "job.json").exists()
+    shutil.copytree(checkpoint, model)
+    arguments = ("--source", frames / "second", "--output", tmp_path / "more")
+    assert run(predict, model, *arguments) == 0
+    names = ("tokenizer.json", "tokenizer_config.json", "processor_config.json", "generation_config.json")
+    for name in names:
+        before = (model / name).read_bytes()
+        (model / name).write_bytes(before + b"\n")
+        assert run(predict, model, *arguments) == 2, name
+        assert "by other weights" in capsys.readouterr().err
+        (model / name).write_bytes(before)
+    assert run(predict, model, *arguments) == 0
+
+
+def test_shards_left_open_are_dealt_out_evenly(predict, checkpoint, frames, single, tmp_path, monkeypatch):
+    """Of five shards three were answered, which a dealing by number alone would have given to one process."""
+    (first, second), whole = [tmp_path / name for name in ("first", "second")], tmp_path / "whole"
+    arguments = ("--source", frames, "--shard-frames", 2, "--output")
+    assert run(predict, checkpoint, *arguments, whole) == 0
+    for output in (first, second):
+        shutil.copytree(whole, output)
+        record = (output / "job.json").read_text(encoding="utf-8")
+        assert str(whole) not in record
+        for shard in (1, 3):
+            (output / f"answers-{shard:05d}.parquet").unlink()
+    for rank, output, answered in ((0, first, {0, 1, 2, 4}), (1, second, {0, 2, 3, 4})):
+        state = SimpleNamespace(
+            process_index=rank, num_processes=2, is_main_process=rank == 0, device="cpu",
+            wait_for_everyone=lambda: None,
+        )  # fmt: skip
+        monkeypatch.setattr(predict, "processes", lambda state=state: state)
+        assert run(predict, checkpoint, *arguments, output) == 0
+        assert {int(path.stem[-5:]) for path in output.glob("answers-*.parquet")} == answered
+
+
+def test_shards_of_which_no_frame_is_asked_about_are_not_dealt_out(tmp_path):
+    job = Job("frames", str(tmp_path), "model", every=5, shard_frames=2)
+    assert open_shards(job, 13) == [0, 2, 5], "of frames 0, 5 and 10"
+    job.shard_path(2).touch()
+    assert open_shards(job, 13) == [0, 5]
+    assert open_shards(job, 0) == []
+
+
+def test_who_is_done_early_waits_for_days(monkeypatch):
+    made = []
+    monkeypatch.setattr(command, "PartialState", lambda **given: made.append(given))
+    command.processes()
+    assert made[0]["timeout"].days >= 1
+
+
+def test_pictures_in_a_data_set_are_turned_upright_too(tmp_path):
     buffer, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6  # lies on its side
     Image.new("RGB", (40, 20)).save(buffer, "JPEG", exif=exif)
-    assert _decoded(0, "phone", buffer.getvalue()).image.size == (20, 40)
-    assert _decoded(0, "none", b"").problem
+    table = pa.table(
+        {"image": [{"bytes": content} for content in (buffer.getvalue(), b"", buffer.getvalue())]}
+    )
+    pq.write_table(table, tmp_path / "set.parquet")
+    phone, none = read_frames(tmp_path / "set.parquet", until=2)
+    assert phone.image.size == (20, 40)
+    assert none.problem
 
 
 @pytest.mark.parametrize(("turn", "corner"), [(0, (0, 0)), (90, (0, 3)), (-90, (1, 0)), (180, (3, 1))])
@@ -174,19 +256,67 @@ def test_a_data_set_is_read_by_split(predict, checkpoint, pictures, tmp_path):
 
 
 def test_a_video_is_read_frame_by_frame(predict, checkpoint, tmp_path):
-    av = pytest.importorskip("av", reason="needs the extra [video]")
     path = tmp_path / "drive.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 320, 176, "yuv420p"
-        for number in range(6):
-            shade = np.full((176, 320, 3), 40 * number, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(shade, format="rgb24")))
-        container.mux(stream.encode())
+    write_video(path)
     output = tmp_path / "answers"
     assert run(predict, checkpoint, "--source", path, "--every", 2, "--output", output) == 0
     names = sorted({row["name"] for row in rows_of(output)})
     assert names == ["drive.mp4@0.000s", "drive.mp4@0.200s", "drive.mp4@0.400s"]
+
+
+def test_videos_in_a_folder_are_read_beside_pictures_and_numbers_go_on(
+    predict, checkpoint, pictures, tmp_path
+):
+    source = tmp_path / "drives"
+    (source / "monday").mkdir(parents=True)
+    write_video(source / "monday" / "drive.mp4", 3)
+    write_video(source / "tuesday.MP4", 2)
+    (source / "no.mp4").write_bytes(b"no video")
+    pictures["red"].save(source / "still.png")
+    found = list(read_frames(source))
+    assert [(frame.index, frame.name) for frame in found] == [
+        (0, "monday/drive.mp4@0.000s"),
+        (1, "monday/drive.mp4@0.100s"),
+        (2, "monday/drive.mp4@0.200s"),
+        (3, "no.mp4"),
+        (4, "still.png"),
+        (5, "tuesday.MP4@0.000s"),
+        (6, "tuesday.MP4@0.100s"),
+    ]
+    assert [frame.index for frame in found if frame.image is None] == [3]
+    assert "cannot be read" in found[3].problem
+    output = tmp_path / "answers"
+    assert run(predict, checkpoint, "--source", source, "--output", output) == 0
+    assert {row["frame"] for row in rows_of(output)} == {0, 1, 2, 4, 5, 6}
+    assert "no.mp4" in (output / "rejected.csv").read_text(encoding="utf-8")
+
+
+def test_of_a_damaged_video_the_rest_is_read(predict, checkpoint, tmp_path):
+    path, output = tmp_path / "drive.mp4", tmp_path / "answers"
+    write_video(path, 6, spoilt=(2,))
+    found = list(read_frames(path))
+    assert [frame.index for frame in found] == list(range(6)), "the last comes with the end of the file"
+    assert [frame.name for frame in found if frame.image is None] == ["drive.mp4@0.200s"]
+    assert "damaged at 0.200 s" in found[2].problem
+    assert abs(found[5].image.getpixel((9, 9))[0] - 200) < 8, "later frames keep their numbers"
+    assert run(predict, checkpoint, "--source", path, "--shard-frames", 4, "--output", output) == 0
+    assert {row["frame"] for row in rows_of(output)} == {0, 1, 3, 4, 5}
+    assert len(list(output.glob("answers-*.parquet"))) == 2, "what is counted is what is read"
+
+
+def test_nothing_is_read_behind_the_last_shard_that_is_wanted(pipe, tmp_path, monkeypatch):
+    av = pytest.importorskip("av", reason="needs the extra [video]")
+    source, opened, real = tmp_path / "drives", [], av.open
+    source.mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        write_video(source / name, 4)
+    monkeypatch.setattr(av, "open", lambda path: opened.append(Path(path).name) or real(path))
+    (tmp_path / "out").mkdir()
+    job = Job(str(source), str(tmp_path / "out"), "none", QUESTIONS, shard_frames=2)
+    assert sum(good for good, _ in answer_shards(pipe, job, [1, 2])) == 4
+    assert opened == ["a.mp4", "b.mp4"]
+    assert list(answer_shards(pipe, job, [])) == []
+    assert [frame.index for frame in read_frames(source, lambda index: index % 2 == 0, until=5)] == [0, 2, 4]
 
 
 def test_bad_requests_are_one_line(predict, checkpoint, frames, tmp_path, capsys):

@@ -1,6 +1,9 @@
 """Versions agree, YAML is YAML, and every path that a page names is there."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,39 @@ def test_tests_run_on_three_systems_and_both_ends_of_the_range():
     [floor] = re.findall(r'"transformers>=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     oldest, newest = ci["versions"]["strategy"]["matrix"]["transformers"]
     assert (oldest, newest) == (f"transformers=={floor}.*", "transformers")
+
+
+def test_nothing_is_released_that_was_not_tested():
+    text = (ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8")
+    runs = [step.get("run", "") for step in yaml.safe_load(text)["jobs"]["release"]["steps"]]
+
+    def first(command):
+        return next(number for number, run in enumerate(runs) if command in run)
+
+    publishing = first("gh release create")
+    assert max(first("make lint"), first("make test"), first("import $packages")) < publishing
+    assert "['tool']['setuptools']['packages']" in runs[first("import $packages")], "all that the wheel holds"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="needs bash")
+def test_a_run_without_a_browser_says_what_is_skipped(tmp_path):
+    """With stand-ins for everything that the script starts."""
+
+    def stand_in(name, content):
+        (tmp_path / name).write_text(f"#!{shutil.which('bash')}\n{content}\n")
+        (tmp_path / name).chmod(0o755)
+
+    stand_in("make", "echo made $1")
+    stand_in("dirname", f"echo {ROOT / '.ci'}")
+    stand_in("id", "echo 0")
+    stand_in("apt-get", "echo no network >&2; exit 1")
+    command, environment = [shutil.which("bash"), str(ROOT / ".ci" / "run")], {"PATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n") == ["made lint", "made test", "made ask", ""]
+    assert re.fullmatch(r"WARNING: no Chromium .*SKIPPED\.\n", done.stderr)
+    stand_in("google-chrome", "")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_versions_agree():

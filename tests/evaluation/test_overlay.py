@@ -97,6 +97,19 @@ def test_small_frames_and_any_mode(evidence_map):
         assert overlay.width == 360
 
 
+def test_a_picture_on_its_side_is_drawn_as_the_model_sees_it(tmp_path, evidence_map):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to see it upright
+    Image.new("RGB", (288, 512), (90, 90, 90)).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as picture:
+        heat = draw_heat(picture, evidence_map)
+        overlay = draw_overlay(picture, evidence_map, "Is it clear?", "Yes.", 0.9)
+    assert heat.size == (512, 288)
+    assert overlay.width == 512
+    upright = draw_heat(Image.new("RGB", (512, 288), (90, 90, 90)), evidence_map)
+    assert np.array_equal(np.asarray(heat), np.asarray(upright))
+
+
 def test_panels_are_stacked_without_overlap(frame):
     sheet = stack_panels([frame, frame.resize((100, 50))])
     assert sheet.size == (512, 288 + 50 + 12)

@@ -1,5 +1,6 @@
 """An exported model answers as the model does."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -68,8 +69,41 @@ def test_onnx_gives_the_pipelines_answers_confidence_and_evidence(session, pipe,
         assert [result["answer"] for result in found] == list(answers)
         for ours, theirs in zip(found, expected, strict=True):
             assert ours["confidence"] == pytest.approx(theirs["confidence"], abs=1e-3)
-            assert ours["abstained"] == theirs["abstained"]
+            assert ours["abstained"] == theirs["abstained"] == (theirs["confidence"] < 0.9)
             np.testing.assert_allclose(ours["evidence_map"], theirs["evidence_map"], atol=1e-4)
+
+
+def test_settings_are_looked_up_where_the_pipeline_does(session, pipe):
+    assert pipe.model.config.confidence_temperature == 1.2
+    assert session.settings["confidence_temperature"] == 1.7
+    assert session.settings["abstain_threshold"] == 0.9
+
+
+JSON = """
+import sys
+import numpy as np
+from traffic_vlm.deployment import session
+
+class Knowing(session.Session):
+    def __init__(self, folder): pass
+    def look(self, image): pass
+    def ask(self, seen, questions):
+        row = {"answer": "Да.", "confidence": 1.0, "abstained": False, "evidence_map": np.ones((1, 1))}
+        return [{"question": question, **row} for question in questions]
+
+session.Session = Knowing
+sys.exit(session.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_what_is_redirected_is_utf8_whatever_the_system_says(more):
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}  # as redirected on Windows
+    environment.pop("PYTHONUTF8", None)
+    arguments = ["folder", "--image", "frame.png", "--text", "Чисто?", *more]
+    done = subprocess.run([sys.executable, "-c", JSON, *arguments], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert "Чисто?" in done.stdout.decode("utf-8")
 
 
 def test_confidence_of_a_coordinate_is_the_pipelines(pipe):

@@ -75,6 +75,13 @@ def test_is_stored_clean(name):
             assert not any(place in text for place in places)
 
 
+def test_frames_of_ones_own_are_opened_upright():
+    """The model turns a picture by its EXIF tag; the heat must be drawn on the turned one."""
+    source = "".join(cell.source for cell in read("model_testing").cells if cell.cell_type == "code")
+    assert "else open_image(FRAME)" in source
+    assert "Image.open" not in source
+
+
 def test_numbers_of_the_results_are_the_reports():
     """No number is typed in: the stored headline table is what the checkpoint's report says."""
     import json

@@ -166,12 +166,19 @@ def test_a_failing_write_leaves_nothing_behind(ask, checkpoint, frame, tmp_path,
 
 def test_as_a_command_in_another_folder_offline(checkpoint, frame, tmp_path):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    environment.pop("PYTHONPATH", None)
+    environment |= {"PYTHONIOENCODING": "cp1252"}  # as redirected on Windows
+    for name in ("PYTHONPATH", "PYTHONUTF8"):
+        environment.pop(name, None)
     command = [sys.executable, str(ROOT / "scripts" / "ask.py"), "--checkpoint", str(checkpoint)]
-    good = [*command, "--image", str(frame), "--text", QUESTIONS[0]]
-    result = subprocess.run(good, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    foreign = "Чисто?"
+    good = [*command, "--image", str(frame), "--text", QUESTIONS[0], "--text", foreign, "--json"]
+    result = subprocess.run(
+        good, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith(f"Q: {QUESTIONS[0]}\nA: {ANSWERS['red'][0]}  (")
+    found = json.loads(result.stdout)
+    assert [one["question"] for one in found] == [QUESTIONS[0], foreign]
+    assert found[0]["answer"] == ANSWERS["red"][0]
     bad = [*command, "--image", "nothing.png", "--text", "Is it?"]
     result = subprocess.run(bad, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (2, "error: nothing.png: no such file.\n")

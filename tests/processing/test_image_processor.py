@@ -178,6 +178,19 @@ def test_bad_pictures_are_refused_in_one_line_that_names_the_file(processor, bad
         assert "\n" not in str(caught.value)
 
 
+def test_kinds_that_other_programs_would_draw_are_refused(frame, tmp_path):
+    """Of PostScript, Pillow reads the size and leaves the rest to Ghostscript; the name tells nothing."""
+    frame.save(tmp_path / "frame.png", "EPS")
+    with pytest.raises(ValueError, match=r"frame\.png: not a picture of a known kind"):
+        open_image(tmp_path / "frame.png")
+
+
+@pytest.mark.parametrize("kind", [*module.KINDS, "MPO"])
+def test_known_kinds_are_read_whatever_they_are_called(frame, tmp_path, kind):
+    frame.save(tmp_path / "frame.bin", kind)
+    assert open_image(tmp_path / "frame.bin").size == frame.size
+
+
 def test_missing_file_and_folder(processor, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"missing\.jpg: no such file"):
         processor(str(tmp_path / "missing.jpg"))

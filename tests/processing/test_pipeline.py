@@ -116,6 +116,8 @@ def test_strongest_region_follows_connected_patches_only():
     grid = np.zeros((4, 8))
     grid[1, 2], grid[2, 3], grid[0, 7], grid[3, 0] = 0.4, 0.25, 0.3, 0.05
     assert strongest_region(grid) == {"box": [0.25, 0.25, 0.5, 0.75], "mass": pytest.approx(0.65)}
+    grid[2, 2] = 0.1  # too weak for the region, but inside its box
+    assert strongest_region(grid) == {"box": [0.25, 0.25, 0.5, 0.75], "mass": pytest.approx(0.75)}
     corner = np.zeros((4, 8))
     corner[3, 7] = 1
     assert strongest_region(corner) == {"box": [0.875, 0.75, 1.0, 1.0], "mass": 1.0}
