@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
-from traffic_vlm.processing.bdd100k.decisions import Fact
+from traffic_vlm.processing.bdd100k.answers import MOVE_FORWARD
+from traffic_vlm.processing.bdd100k.decisions import reading
 from traffic_vlm.processing.bdd100k.families import FAMILIES
 from traffic_vlm.processing.bdd100k.geometry import view as geometry
 from traffic_vlm.processing.bdd100k.mirror import mirror_box, mirror_text
@@ -99,25 +100,22 @@ def forerunner(view: View) -> View:
     There a light of unknown colour is not red, so that every frame has a label; here such a frame is
     undecidable and not asked about. Only with both readings can numbers be compared.
     """
-    family = FAMILIES["move_forward"]
+    phrasings = FAMILIES["move_forward"].phrasings
 
     def forerunner_view(index: int) -> tuple[Image.Image, dict[str, Any]]:
         picture, row = view(index)
         if row.get("objects") is None:
             return picture, {**row, "questions": []}
-        things = tuple(
-            SceneObject(t["category"], tuple(t["box"]), light=t["light"] or "none") for t in row["objects"]
-        )
-        decision = family.decide(geometry(Scene(str(row["image_id"]), objects=things)))
-        assert isinstance(decision, Fact), "with every colour known the way ahead is decidable"
-        text, template = Phraser(random.Random(f"{row['image_id']}/forerunner")).ask(family.phrasings)
+        objects = tuple(SceneObject(t["category"], tuple(t["box"]), light=t["light"]) for t in row["objects"])
+        name, things = reading(geometry(Scene(str(row["image_id"]), objects=objects)))
+        text, template = Phraser(random.Random(f"{row['image_id']}/forerunner")).ask(phrasings)
         asked: dict[str, Any] = {
             "question": text,
-            "answer": decision.answer,
+            "answer": MOVE_FORWARD[name],
             "family": "move_forward",
             "template": template,
         }
-        asked |= {"evidence": [list(box) for box in decision.evidence], "rule": decision.rule}
+        asked |= {"evidence": [list(thing.box) for thing in things], "rule": f"way ahead: {name}"}
         return picture, {**row, "questions": [asked]}
 
     return forerunner_view

@@ -103,7 +103,7 @@ def _parts_of(file: Path, source: Path) -> Iterator[Part]:
         return
     try:
         yield from _video_parts(file, name)
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         if file == source:
             raise
         yield name, _refusing(str(error))

@@ -181,11 +181,14 @@ def prepare_tokenizer(recipe: Recipe, split: PackedSplit, output: Path) -> PreTr
 def _tokenizer_folder(recipe: Recipe, output: Path) -> Path:
     """Where the tokenizer is, or goes once it is trained."""
     model = recipe.model
+    own = output / "tokenizer"
     if model.tokenizer:
         return Path(model.tokenizer)
+    if (own / "tokenizer.json").is_file():  # the run goes on with the words that it began with
+        return own
     if model.init_from and not model.init_parts and (Path(model.init_from) / "tokenizer.json").is_file():
         return Path(model.init_from)  # another's ids would give its embeddings to other words
-    return output / "tokenizer"
+    return own
 
 
 def fit_to_tokenizer(config: TrafficVLMConfig, tokenizer: PreTrainedTokenizerBase) -> None:

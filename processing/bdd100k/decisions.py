@@ -350,8 +350,8 @@ def _may_stop(seen: View) -> bool:
 DOUBTFUL_LIGHT = Undecidable("a light that is not green may be the driver's")
 
 
-def _reading(seen: View) -> tuple[str, list[SceneObject]]:
-    """The first of the five classes that holds, and the things that make it so."""
+def reading(seen: View) -> tuple[str, list[SceneObject]]:
+    """The first of the five classes that holds by the letter of its rule, and the things that make it so."""
     blockers = {
         "red": _my_light(seen)[0],
         "person": [thing for thing in seen.corridor if thing.category in PEOPLE],
@@ -374,7 +374,7 @@ def forerunner_class(scene: Scene) -> str | None:
     Returns:
         "red", "person", "vehicle", "obstacle" or "safe"; `None` for a frame without object labels.
     """
-    return None if scene.objects is None else _reading(view(scene))[0]
+    return None if scene.objects is None else reading(view(scene))[0]
 
 
 def _way_ahead(seen: View) -> tuple[str, list[SceneObject]] | Undecidable:
@@ -385,7 +385,7 @@ def _way_ahead(seen: View) -> tuple[str, list[SceneObject]] | Undecidable:
     stops, unknown = _my_light(seen)
     if unknown and not stops:
         return Undecidable("colour of the driver's light unknown")
-    name, things = _reading(seen)
+    name, things = reading(seen)
     if name == "safe" and _may_stop(seen):
         return DOUBTFUL_LIGHT
     lights = name == "red"  # which shine, and are tall enough or would not be the driver's

@@ -6,7 +6,7 @@ A new family is one function in `decisions`, its phrasings, and one line here.
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 
 from . import answers, decisions, wordings
@@ -190,7 +190,6 @@ def ask_all(scene: Scene, seed: int = 0, heldout: bool = False, slips: float = 0
         if isinstance(decision, Undecidable):
             asked.undecided[name, decision.reason] += 1
             continue
-        pair = family.topic and f"{scene.image_id}/{family.topic}"
         asked.rows.append(
             QuestionAnswer(
                 question,
@@ -200,15 +199,14 @@ def ask_all(scene: Scene, seed: int = 0, heldout: bool = False, slips: float = 0
                 decision.evidence,
                 decision.holds,
                 decision.rule,
-                pair,
+                _pair_of(family, scene),
             )
         )
-    asked.rows = _without_false_pairs(asked.rows)
     return asked
 
 
-def _without_false_pairs(rows: list[QuestionAnswer]) -> list[QuestionAnswer]:
-    """The rows, where two of a topic that are answered alike are no pair: dusk is neither night nor day."""
-    decided = Counter((row.pair_id, row.answer.partition(",")[0].rstrip(".")) for row in rows)
-    alike = {pair for (pair, _), times in decided.items() if times > 1}
-    return [replace(row, pair_id=None) if row.pair_id in alike else row for row in rows]
+def _pair_of(family: Family, scene: Scene) -> str | None:
+    """What a question and its opposite share in a frame; at dusk it is neither night nor day."""
+    if family.topic is None or (family.topic == "time" and scene.timeofday == "dawn/dusk"):
+        return None
+    return f"{scene.image_id}/{family.topic}"

@@ -291,6 +291,17 @@ def test_videos_in_a_folder_are_read_beside_pictures_and_numbers_go_on(
     assert "no.mp4" in (output / "rejected.csv").read_text(encoding="utf-8")
 
 
+def test_pictures_of_a_folder_are_read_where_its_videos_cannot_be(pictures, tmp_path, monkeypatch):
+    (tmp_path / "drive.mp4").write_bytes(b"a video")
+    pictures["red"].save(tmp_path / "still.png")
+    monkeypatch.setitem(sys.modules, "av", None)
+    video, still = read_frames(tmp_path)
+    assert still.image is not None
+    assert "pip install 'traffic-vlm[video]'" in video.problem
+    with pytest.raises(ImportError, match="video"):
+        list(read_frames(tmp_path / "drive.mp4"))
+
+
 def test_of_a_damaged_video_the_rest_is_read(predict, checkpoint, tmp_path):
     path, output = tmp_path / "drive.mp4", tmp_path / "answers"
     write_video(path, 6, spoilt=(2,))

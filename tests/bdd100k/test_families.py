@@ -409,6 +409,9 @@ def test_evidence_boxes_belong_to_objects_of_the_named_kind(given_scene):
 def test_opposites_say_opposite_things(given_scene):
     pairs: dict[str, list] = {}
     for row in ask_all(given_scene).rows:
+        topic = FAMILIES[row.family].topic
+        dusk = topic == "time" and given_scene.timeofday == "dawn/dusk"
+        assert row.pair_id == (None if topic is None or dusk else f"frame/{topic}")
         if row.pair_id:
             pairs.setdefault(row.pair_id, []).append(row)
     for rows in pairs.values():

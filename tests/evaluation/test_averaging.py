@@ -50,6 +50,10 @@ def test_the_forerunner_labels_every_annotated_frame(frames):
     assert asked["family"] == "move_forward"
     assert asked["answer"].startswith("Yes")  # a light of unknown colour is not red
     assert view(1)[1]["questions"] == []
+    for category, height, answer in (("traffic light", 0.02, "Yes"), ("pedestrian", 0.3, "No, a person")):
+        small = {"category": category, "box": [0.49, 0.5 - height, 0.492, 0.5], "light": None}
+        (asked,) = views.forerunner(p.clean([{**row, "objects": [small]}]))(0)[1]["questions"]
+        assert asked["answer"].startswith(answer)  # size does not matter
     red = {**row, "objects": [{**row["objects"][0], "light": "red"}]}
     assert "red light" in views.forerunner(p.clean([red]))(0)[1]["questions"][0]["answer"]
 

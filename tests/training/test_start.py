@@ -77,6 +77,8 @@ def test_the_words_are_those_of_the_weights(make_recipe, tiny):
     (tiny / "tokenizer.json").unlink()
     own = Trainer(make_recipe(*options, output="own"))
     assert (own.output / "tokenizer" / "tokenizer.json").is_file()
+    first.tokenizer.save_pretrained(tiny)  # a run that began with its own words goes on with them
+    assert "a word of its own" not in Trainer(make_recipe(*options, output="own")).tokenizer.get_vocab()
 
 
 def test_a_network_that_sees_nothing_has_nothing_to_freeze(make_recipe, tmp_path):
