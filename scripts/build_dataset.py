@@ -20,7 +20,7 @@ from traffic_vlm.processing.extras import needs
 with needs("data"):
     from tqdm import tqdm
     from traffic_vlm.processing.bdd100k.build import BuildOptions, build
-    from traffic_vlm.processing.bdd100k.dataset import PRESETS, Filters
+    from traffic_vlm.processing.bdd100k.dataset import PRESETS, Filters, filters_of
     from traffic_vlm.processing.bdd100k.hub import push
     from traffic_vlm.processing.bdd100k.scene import CATEGORIES, PLACES, TIMES_OF_DAY, WEATHERS
     from traffic_vlm.training.publishing import HTTPError
@@ -53,7 +53,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def filters(args: argparse.Namespace) -> Filters:
     """The preset, narrowed or replaced by what is given explicitly."""
-    preset = PRESETS.get(args.preset, Filters())
+    preset = filters_of(args.preset)
     names = ("weather", "timeofday", "scene", "category")
     return Filters(**{name: tuple(getattr(args, name)) or getattr(preset, name) for name in names})
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from . import answers
 from .geometry import (
+    ALMOST_MY_LIGHT,
     BLOCKS,
     COUNTED_SIZE,
     FREE,
@@ -20,8 +21,8 @@ from .geometry import (
     area,
     is_beside,
     is_beyond_next,
+    is_light_placed,
     location_tokens,
-    may_be_mine,
     may_stand_in,
     middle,
     side_of,
@@ -343,8 +344,8 @@ def _my_light(seen: View) -> tuple[list[SceneObject], bool]:
 
 def _may_stop(seen: View) -> bool:
     """Whether a light that is not green falls only a little short of being the driver's, who has no other."""
-    lights = seen.scene.of("traffic light")
-    return not seen.lights and any(may_be_mine(light) and light.light != "green" for light in lights)
+    others = [light for light in seen.scene.of("traffic light") if light.light != "green"]
+    return not seen.lights and any(is_light_placed(light, ALMOST_MY_LIGHT) for light in others)
 
 
 DOUBTFUL_LIGHT = Undecidable("a light that is not green may be the driver's")
@@ -388,8 +389,8 @@ def _way_ahead(seen: View) -> tuple[str, list[SceneObject]] | Undecidable:
     name, things = reading(seen)
     if name == "safe" and _may_stop(seen):
         return DOUBTFUL_LIGHT
-    lights = name == "red"  # which shine, and are tall enough or would not be the driver's
-    if things and not lights and all(size(thing, seen.scene) < VISIBLE_SIZE for thing in things):
+    shines = name == "red"  # a light is seen at a size at which other things are not
+    if things and not shines and all(size(thing, seen.scene) < VISIBLE_SIZE for thing in things):
         return Undecidable("only too small to see")
     return name, things
 

@@ -58,14 +58,19 @@ in a lane it blocks from {geometry.BLOCKS} and does not matter above {geometry.F
 | class | move_forward | must_stop |
 |---|---|---|
 {five}
-Yellow counts as red. The driver's light is one taller than 0.025, from 0.2 to 0.8 across and above 0.65;
+Yellow counts as red. The driver's light is one {_place(geometry.MY_LIGHT)};
 when its colour is not known both questions are undecided. So they are where the way would be clear but a
-light that is not green falls a little short of that (taller than 0.0175, from 0.15 to 0.85 across, above
-0.7), and where what is in the way is too small to see. In the way is what stands in the corridor, however far
+light that is not green falls a little short of that ({_place(geometry.ALMOST_MY_LIGHT)}),
+and where what is in the way is too small to see. In the way is what stands in the corridor, however far
 ahead. The column `forerunner` reads every frame by the letter of the rule instead: an unknown colour is
 neither red nor yellow, and size does not matter.
 
 {sections}"""
+
+
+def _place(where: tuple[float, float, float]) -> str:
+    tall, aside, low = where
+    return f"taller than {tall}, from {0.5 - aside:g} to {0.5 + aside:g} across, above {low}"
 
 
 def _number() -> int:

@@ -49,6 +49,9 @@ VISIBLE_SIZE = 0.025
 """Geometric mean of width and height, in frame heights, that can be seen at 288x160 (4 pixels)."""
 COUNTED_SIZE = 0.8 * VISIBLE_SIZE
 """The same among several of a kind, of which one tells what the others are."""
+MY_LIGHT, ALMOST_MY_LIGHT = (0.025, 0.3, 0.65), (0.0175, 0.35, 0.7)
+"""A light taller than the first, nearer to the middle than the second and above the third is the driver's;
+by the other three it falls a little short of that."""
 MIN_REGION = 60
 """Cells (of 14,400) that make a region a lane rather than a sliver of mask."""
 
@@ -90,25 +93,15 @@ def in_corridor(thing: SceneObject) -> bool:
     return stands or (area(thing.box) > LARGE_AREA and bottom > CORRIDOR_TOP)
 
 
-def is_relevant_light(thing: SceneObject) -> bool:
-    """Whether a traffic light is large, central and high enough to be taken as the driver's own."""
+def is_light_placed(thing: SceneObject, where: tuple[float, float, float]) -> bool:
+    """Whether a traffic light is as large, central and high as `MY_LIGHT` or `ALMOST_MY_LIGHT` asks for."""
+    tall, aside, low = where
     _, y1, _, y2 = thing.box
     return (
         thing.category == "traffic light"
-        and y2 - y1 > 0.025
-        and abs(middle(thing.box) - 0.5) < 0.3
-        and y2 < 0.65
-    )
-
-
-def may_be_mine(thing: SceneObject) -> bool:
-    """Whether a traffic light falls only a little short of `is_relevant_light`."""
-    _, y1, _, y2 = thing.box
-    return (
-        thing.category == "traffic light"
-        and y2 - y1 > 0.0175
-        and abs(middle(thing.box) - 0.5) < 0.35
-        and y2 < 0.7
+        and y2 - y1 > tall
+        and abs(middle(thing.box) - 0.5) < aside
+        and y2 < low
     )
 
 
@@ -302,7 +295,7 @@ def view(scene: Scene) -> "View":
         if which:
             stands[which].append(thing)
     corridor = [thing for thing in scene.objects or () if in_corridor(thing)]
-    lights = [thing for thing in scene.of("traffic light") if is_relevant_light(thing)]
+    lights = [thing for thing in scene.of("traffic light") if is_light_placed(thing, MY_LIGHT)]
     return View(scene, lanes, stands, corridor, lights)
 
 
