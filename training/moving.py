@@ -54,7 +54,7 @@ def moved_copy(
     top, bottom = round(y1 * image.height), round(y2 * image.height)
     picture = image.crop((left, top, right, bottom))
     objects = (
-        None if row["objects"] is None else [t for t in (_moved(t, window) for t in row["objects"]) if t]
+        None if row["objects"] is None else [t for t in (moved_thing(t, window) for t in row["objects"]) if t]
     )
     drivable = (
         None if row["drivable"] is None else _cropped(np.asarray(row["drivable"], dtype=np.uint8), window)
@@ -64,7 +64,7 @@ def moved_copy(
         moved["forerunner"] = forerunner_class(scene_of(moved))
     asked = ask_all(scene_of(moved), seed=int(rng.integers(2**31)), slips=SLIPS)
     own = {question["family"]: question for question in row["questions"]}
-    cut = {t["category"] for t in row["objects"] or () if 0 < _share_inside(t["box"], window) < LEAST_INSIDE}
+    cut = {t["category"] for t in row["objects"] or () if 0 < share_inside(t["box"], window) < LEAST_INSIDE}
 
     def may_ask(question: dict[str, Any]) -> bool:
         family = FAMILIES[question["family"]]
@@ -113,7 +113,7 @@ def scene_of(row: dict[str, Any]) -> Scene:
     return Scene(**{name: row[name] for name in names}, objects=objects, drivable=drivable)
 
 
-def _moved(thing: dict[str, Any], window: Box) -> dict[str, Any] | None:
+def moved_thing(thing: dict[str, Any], window: Box) -> dict[str, Any] | None:
     """A labelled thing in the window's coordinates; None when nothing of it is inside."""
     whole = _seen_through(thing["box"], window)
     inside = _clipped(whole)
@@ -139,7 +139,7 @@ def _clipped(box: Box) -> Box | None:
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
-def _share_inside(box: Sequence[float], window: Box) -> float:
+def share_inside(box: Sequence[float], window: Box) -> float:
     """Share of a box's area that is inside the window."""
     whole = _seen_through(box, window)
     inside = _clipped(whole)

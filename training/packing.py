@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from .joining import Partners, joined
 from .moving import moved_copy
 from .pasting import Cuttings, cuttings_of, pasted
 
@@ -68,7 +69,7 @@ class PackedSplit:
     Attributes:
         folder: `FOLDER/{split}`.
         rows: One dict a frame: image_id, source, weather, timeofday, scene, objects, drivable, questions,
-            copy, and `pasted` where something of other frames was pasted in.
+            copy, and `pasted` or `joined` where parts of other frames are in it.
         image_size: `(height, width)` of the frames.
     """
 
@@ -126,6 +127,7 @@ def pack_split(
     variants: int = 0,
     max_zoom: float = 0.15,
     paste: float = 0.0,
+    join: float = 0.0,
     seed: int = 0,
 ) -> int:
     """Packs one split of a Parquet data set; nothing is there until everything is there.
@@ -138,7 +140,8 @@ def pack_split(
         variants: Shifted and zoomed copies a frame beside the original.
         max_zoom: Largest share of a side that a copy cuts away.
         paste: Share of the copies into which rare things of other frames are pasted.
-        seed: Decides the copies' windows and what is pasted.
+        join: Share of the copies that are joined with other frames of the same time and weather.
+        seed: Decides the copies' windows, what is pasted and what is joined.
 
     Returns:
         Number of packed frames, copies included.
@@ -155,6 +158,7 @@ def pack_split(
         "variants": variants,
         "max_zoom": max_zoom,
         "paste": paste,
+        "join": join,
         "seed": seed,
         "source": fingerprint(dataset, split),
     }
@@ -166,9 +170,11 @@ def pack_split(
                 f"{dataset}: nothing can be pasted: no frame of {split!r} with a known time of day shows a "
                 "rare thing that is large enough, whole and apart. Set data.paste=0."
             )
+        partners = Partners(source) if variants and join else None
+        kinds = copies_by_kind(variants, paste, join)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        _write(part, _with_copies(rows, variants, max_zoom, seed, paste, cuttings), total, image_size)
+        _write(part, _with_copies(rows, kinds, max_zoom, seed, cuttings, partners), total, image_size)
         (part / "packed.json").write_text(json.dumps(summary), encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         part.rename(final)
@@ -193,6 +199,7 @@ def check_packed(
     variants: int = 0,
     max_zoom: float = 0.15,
     paste: float = 0.0,
+    join: float = 0.0,
 ) -> None:
     """Refuses a packed split that `pack_split` would not make of the same arguments.
 
@@ -202,10 +209,10 @@ def check_packed(
         DataError: If size, copies or data set are others.
     """
     path = Path(folder) / split
-    packed = {"paste": 0.0, **json.loads((path / "packed.json").read_text(encoding="utf-8"))}
+    packed = {"paste": 0.0, "join": 0.0, **json.loads((path / "packed.json").read_text(encoding="utf-8"))}
     wanted = {"image_size": list(image_size), "variants": variants, "source": fingerprint(dataset, split)}
     if variants:
-        wanted |= {"max_zoom": max_zoom, "paste": paste}
+        wanted |= {"max_zoom": max_zoom, "paste": paste, "join": join}
     for name, value in wanted.items():
         there = packed.get(name)
         if None not in (there, value) and there != value:
@@ -242,27 +249,36 @@ def _write(
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+def copies_by_kind(variants: int, paste: float, join: float) -> list[str]:
+    """What each copy of a frame is: "moved", "joined" or "pasted" (both of which are moved, too)."""
+    pasted_copies, joined_copies = round(variants * paste), round(variants * join)
+    moved_copies = variants - pasted_copies - joined_copies
+    return ["moved"] * moved_copies + ["joined"] * joined_copies + ["pasted"] * pasted_copies
+
+
 def _with_copies(
     source: Iterable[dict[str, Any]],
-    variants: int,
+    kinds: list[str],
     max_zoom: float,
     seed: int,
-    paste: float = 0.0,
     cuttings: Cuttings | None = None,
+    partners: Partners | None = None,
 ) -> Iterator[tuple[Image.Image, dict[str, Any]]]:
     """Pictures and plain rows, each original followed by its copies."""
     for index, row in enumerate(source):
         image = row.pop("image").convert("RGB")
         yield image, {**plain_row(row), "copy": 0}
-        for copy in range(variants):
+        for copy, kind in enumerate(kinds):
             if row["objects"] is None:
                 # Only labels of all kinds of things can be asked anew: the copy is the frame itself.
                 yield image, {**plain_row(row), "copy": copy + 1}
                 continue
             rng = np.random.default_rng((seed, index, copy))
             frame = image, row
-            if cuttings and copy >= variants - round(variants * paste):
+            if kind == "pasted" and cuttings:
                 frame = pasted(image, row, cuttings, rng)
+            elif kind == "joined" and partners and (other := partners.draw(row, rng)):
+                frame = joined(image, row, other, rng)
             picture, moved = moved_copy(*frame, max_zoom, rng)
             yield picture, {**plain_row(moved), "copy": copy + 1}
 

@@ -63,6 +63,8 @@ class DataSection:
             asked anew of the moved scene so that no answer turns false. A third of the draws is the original.
         max_zoom: Largest share of width or height that such a copy cuts away, 0 to 0.5.
         paste: Share of those copies into which rare things of other frames are pasted (see pasting.py).
+        join: Share of those copies that are joined with another frame of the same time of day and weather
+            (see joining.py).
         mirror: Probability that a frame is mirrored, its words with it.
         rephrase: Probability that a question is asked in words drawn anew from its family's training
             phrasings, so that a frame is not always asked in the same words.
@@ -94,6 +96,7 @@ class DataSection:
     variants: int = 0
     max_zoom: float = 0.15
     paste: float = 0.0
+    join: float = 0.0
     mirror: float = 0.5
     rephrase: float = 0.0
     count_smoothing: float = 0.0
@@ -271,11 +274,12 @@ class Recipe:
                 "optim.micro_batch_size: the loss over captions compares all frames of a process with each "
                 "other; leave it empty and make optim.batch_size smaller instead."
             )
-        if data.paste and not round(data.variants * data.paste):
-            raise RecipeError(
-                f"data.paste is {data.paste}, of data.variants={data.variants} copies: that is "
-                "not one. Make more copies or set data.paste=0."
-            )
+        for key, share in (("data.paste", data.paste), ("data.join", data.join)):
+            if share and not round(data.variants * share):
+                raise RecipeError(
+                    f"{key} is {share}, of data.variants={data.variants} copies: that is "
+                    f"not one. Make more copies or set {key}=0."
+                )
 
     def _check_ranges(self) -> None:
         for key, value in (
@@ -299,8 +303,11 @@ class Recipe:
                 raise RecipeError(f"{key} is {value}: it must not be below 0.")
         if not 0 <= self.data.max_zoom <= 0.5:
             raise RecipeError(f"data.max_zoom is {self.data.max_zoom}: it must lie between 0 and 0.5.")
-        if not 0 <= self.data.paste <= 1:
-            raise RecipeError(f"data.paste is {self.data.paste}: it must lie between 0 and 1.")
+        for key, share in (("data.paste", self.data.paste), ("data.join", self.data.join)):
+            if not 0 <= share <= 1:
+                raise RecipeError(f"{key} is {share}: it must lie between 0 and 1.")
+        if self.data.paste + self.data.join > 1:
+            raise RecipeError("data.paste and data.join are more than 1 together: no copy is both.")
         if not 0 <= self.data.count_smoothing < 2 / 3:
             raise RecipeError(
                 f"data.count_smoothing is {self.data.count_smoothing}: it must lie in 0 to below 2/3, or "

@@ -24,7 +24,7 @@ class QuestionWeights:
     """Draws K questions of a frame so that answers and families are balanced over the data set.
 
     A row of family f whose answer has frequency p in its group (the rows of f asked in the same words, of
-    frames with things pasted in or of frames without: else seams in a picture would tell what to answer) has
+    frames with things pasted in, of joined frames or of others: else a seam would tell what to answer) has
     the weight `share[f] / mass[f] * p ** -balance[f]`, where `mass[f]` normalises the family to its share. K
     rows of a frame are drawn by systematic sampling with probabilities proportional to the weights (Madow
     1949), so that K is fixed and no row comes twice. What the fixed K distorts, such as a rare answer that
@@ -32,7 +32,7 @@ class QuestionWeights:
         4.
 
     Args:
-        rows: The frames' rows; each holds `questions`, and `pasted` where something was pasted in.
+        rows: The frames' rows; each holds `questions`, and `pasted` or `joined` if it shows parts of others.
         balance: Exponent for families not in `family_balance`.
         family_balance: Exponents of single families.
         family_share: Shares of single families; 1 for the others.
@@ -47,24 +47,21 @@ class QuestionWeights:
     ) -> None:
         family_balance, family_share = family_balance or {}, family_share or {}
         asked = [
-            [
-                (q["family"], q["question"].lower(), row.get("pasted", False), answer_key(q))
-                for q in row["questions"]
-            ]
+            [(q["family"], q["question"].lower(), made_of(row), answer_key(q)) for q in row["questions"]]
             for row in rows
         ]
         wording = Counter(entry[:3] for row in asked for entry in row)
 
-        def group(family: str, question: str, pasted: bool) -> tuple[str, str, bool]:
-            is_large = wording[family, question, pasted] >= SMALLEST_GROUP
-            return family, question if is_large else "", pasted
+        def group(family: str, question: str, parts: str) -> tuple[str, str, str]:
+            is_large = wording[family, question, parts] >= SMALLEST_GROUP
+            return family, question if is_large else "", parts
 
-        answers: dict[tuple[str, str, bool], Counter[str]] = defaultdict(Counter)
+        answers: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
         for *asked_as, answer in (entry for row in asked for entry in row):
             answers[group(*asked_as)][answer] += 1
 
-        def raw(family: str, question: str, pasted: bool, answer: str) -> float:
-            counts = answers[group(family, question, pasted)]
+        def raw(family: str, question: str, parts: str, answer: str) -> float:
+            counts = answers[group(family, question, parts)]
             return (counts[answer] / counts.total()) ** -family_balance.get(family, balance)
 
         self.weights = [np.array([raw(*entry) for entry in row]) for row in asked]
@@ -105,6 +102,11 @@ class QuestionWeights:
         picks = np.searchsorted(edges, rng.random() + np.arange(count), side="right")
         chosen = order[np.minimum(picks, len(order) - 1)]
         return candidates[chosen], np.minimum(target[chosen] / inclusion[chosen], LARGEST_LOSS_WEIGHT)
+
+
+def made_of(row: dict[str, Any]) -> str:
+    """Whether a frame shows parts of others: "pasted", "joined" or ""."""
+    return next((kind for kind in ("pasted", "joined") if row.get(kind)), "")
 
 
 def answer_key(question: dict[str, Any]) -> str:

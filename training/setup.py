@@ -86,7 +86,7 @@ def packed_folder(recipe: Recipe) -> Path:
     data = recipe.data
     height, width = read_model_config(recipe).vision_config.image_size
     name = f"packed-{width}x{height}" + (f"-v{data.variants}" if data.variants else "")
-    name += "-pasted" if data.paste else ""
+    name += ("-pasted" if data.paste else "") + ("-joined" if data.join else "")
     return Path(data.packed) if data.packed else Path(data.dataset) / name
 
 
@@ -113,7 +113,7 @@ def _pack_once(recipe: Recipe, split: str, folder: Path) -> None:
     data, size = recipe.data, read_model_config(recipe).vision_config.image_size
     wanted = (data.dataset, split, folder, tuple(size))
     copies = (
-        {"variants": data.variants, "max_zoom": data.max_zoom, "paste": data.paste}
+        {"variants": data.variants, "max_zoom": data.max_zoom, "paste": data.paste, "join": data.join}
         if split == "train"
         else {}
     )

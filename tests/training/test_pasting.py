@@ -1,14 +1,12 @@
 """What is pasted into a frame is labelled, hides nothing that is labelled, and leaves no false answer."""
 
-from dataclasses import asdict
-
 import datasets
 import numpy as np
 import pytest
-from PIL import Image
-from traffic_vlm.processing.bdd100k.families import FAMILIES, ask_all
+from drawn_frames import BLUE, GREY, corners, row, thing
+from traffic_vlm.processing.bdd100k.families import FAMILIES
 from traffic_vlm.processing.bdd100k.geometry import HORIZON
-from traffic_vlm.training.moving import moved_copy, scene_of
+from traffic_vlm.training.moving import moved_copy
 from traffic_vlm.training.packing import DataError, open_packed, pack_split
 from traffic_vlm.training.pasting import (
     HIGHEST,
@@ -20,31 +18,7 @@ from traffic_vlm.training.pasting import (
     share_area,
 )
 
-GREY, BLUE = (120, 120, 120), (0, 0, 255)
-
-
-def thing(category, *box, truncated=False):
-    return {"category": category, "box": list(box), "occluded": False, "truncated": truncated, "light": None}
-
-
 BUS = thing("bus", 0.4, 0.4, 0.6, 0.7)
-
-
-def row(*objects, timeofday="daytime"):
-    """A grey frame in which buses are blue and everything else is white, and what is asked about it."""
-    pixels = np.full((180, 320, 3), GREY, np.uint8)
-    for one in objects:
-        x1, y1, x2, y2 = corners(one["box"])
-        pixels[y1:y2, x1:x2] = BLUE if one["category"] == "bus" else 255
-    labels = {"image_id": "f", "split": "train", "source": "bdd100k", "weather": "clear", "scene": "highway"}
-    labels |= {"timeofday": timeofday, "objects": list(objects), "drivable": np.zeros((90, 160), np.uint8)}
-    questions = [asdict(question) for question in ask_all(scene_of(labels), seed=0).rows]
-    return {**labels, "image": Image.fromarray(pixels), "questions": questions}
-
-
-def corners(box):
-    """A box in pixels of such a frame."""
-    return [round(value * side) for value, side in zip(box, (320, 180) * 2, strict=True)]
 
 
 def cut(*rows):

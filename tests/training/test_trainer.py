@@ -30,10 +30,10 @@ from traffic_vlm.training.collator import (
 from traffic_vlm.training.moving import (
     LEAST_INSIDE,
     STREET,
-    _share_inside,
     draw_window,
     moved_copy,
     scene_of,
+    share_inside,
 )
 from traffic_vlm.training.packing import DataError, _with_copies, open_packed, pack_split
 from traffic_vlm.training.recipe import RecipeError, dump_recipe, load_recipe
@@ -322,11 +322,11 @@ def test_the_recipe_smooths_the_counts(make_recipe):
 def test_copies_say_nothing_else_about_the_street_than_their_frames(questions):
     from datasets import load_dataset
 
-    assert _share_inside((0.0, 0.0, 1.0, 1.0), (0.25, 0.25, 0.75, 0.75)) == 0.25
+    assert share_inside((0.0, 0.0, 1.0, 1.0), (0.25, 0.25, 0.75, 0.75)) == 0.25
 
     def slivers(row, window, category=None):
         things = [t for t in row["objects"] if category in (None, t["category"])]
-        return [t for t in things if 0 < _share_inside(t["box"], window) < LEAST_INSIDE]
+        return [t for t in things if 0 < share_inside(t["box"], window) < LEAST_INSIDE]
 
     asked, cut_lights, near_edges = Counter(), 0, 0
     for row in load_dataset(str(questions), split="train").select(range(12)):
