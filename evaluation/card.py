@@ -50,6 +50,7 @@ ORDINALS = (
     "ninth",
     "tenth",
     "eleventh",
+    "twelfth",
 )
 
 
