@@ -1,9 +1,10 @@
 """Frames of the same time of day and the same weather joined side by side (after CutMix, Yun et al. 2019,
-https://arxiv.org/abs/1905.04899), against learning by heart which frame has which weather.
+https://arxiv.org/abs/1905.04899): more pictures of which both are known.
 
 CutMix mixes the labels of what it joins; an answer in words cannot be mixed. Here both halves have the same
-time and weather, and so has the whole. A kind of thing is there when either half shows one, and not there
-when both are known to show none. What the joined street means no rule knows: nothing else is asked.
+time and weather, and so has the whole. (Hence who knows either half by heart still answers rightly: what is
+new is the picture, not the answer.) A kind of thing is there when either half shows one, and not there when
+both are known to show none. What the joined street means no rule knows: nothing else is asked.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from traffic_vlm.processing.bdd100k.families import FAMILIES
 from .moving import LEAST_INSIDE, moved_thing, share_inside
 from .pasting import carried
 
-ASKED = {"presence", "absence", "weather", "weather_is", "time_of_day", "time_is"}
+ASKED = {"presence", "absence", "weather", "weather_is", "time_of_day", "time_is", "visibility"}
 """Groups of families whose answers two halves with the same time and weather decide together."""
 SEAM = (0.3, 0.7)
 """Where the halves may meet, as fractions of the width."""
@@ -38,13 +39,11 @@ class Partners:
             if row["objects"] is not None and None not in (row["timeofday"], row["weather"]):
                 self.alike[row["timeofday"], row["weather"]].append(index)
 
-    def draw(self, row: dict[str, Any], rng: np.random.Generator) -> dict[str, Any] | None:
-        """A row like the given one; None when its time, weather or things are unknown, or none was found."""
-        alike = self.alike.get((row["timeofday"], row["weather"]), []) if row["objects"] is not None else []
-        if len(alike) < 2:
-            return None
-        other = self.source[int(rng.choice(alike))]
-        return None if other["image_id"] == row["image_id"] else other
+    def draw(self, index: int, row: dict[str, Any], rng: np.random.Generator) -> dict[str, Any] | None:
+        """Another row like the split's `index`-th; None where there is none, or its time or weather is
+        unknown."""
+        others = [other for other in self.alike.get((row["timeofday"], row["weather"]), ()) if other != index]
+        return self.source[others[rng.integers(len(others))]] if others else None
 
 
 def joined(
@@ -72,9 +71,10 @@ def joined(
         window = (half[0] / image.width, 0.0, half[2] / image.width, 1.0)
         for thing in things:
             if inside := moved_thing(thing, window):
-                objects.append({**inside, "box": carried(inside["box"], (0.0, 0.0, 1.0, 1.0), window)})
-            if 0 < share_inside(thing["box"], window) < LEAST_INSIDE:
-                cut.add(thing["category"])
+                left = share_inside(thing, window)
+                box = carried(inside["box"], (0.0, 0.0, 1.0, 1.0), window)
+                objects.append({**inside, "box": box, "left": left})
+                cut |= {thing["category"]} if left < LEAST_INSIDE else set()
     known = {question["family"] for question in other["questions"]}
     questions = [
         question

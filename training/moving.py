@@ -41,7 +41,7 @@ def moved_copy(
 
     Args:
         image: The frame.
-        row: Its row in the data set.
+        row: Its row in the data set. A thing of which a seam has taken a part says what share is `left`.
         max_zoom: Largest share of width and height that is cut away.
         rng: Decides the window and the phrasings.
 
@@ -64,7 +64,7 @@ def moved_copy(
         moved["forerunner"] = forerunner_class(scene_of(moved))
     asked = ask_all(scene_of(moved), seed=int(rng.integers(2**31)), slips=SLIPS)
     own = {question["family"]: question for question in row["questions"]}
-    cut = {t["category"] for t in row["objects"] or () if 0 < share_inside(t["box"], window) < LEAST_INSIDE}
+    cut = {t["category"] for t in row["objects"] or () if 0 < share_inside(t, window) < LEAST_INSIDE}
 
     def may_ask(question: dict[str, Any]) -> bool:
         family = FAMILIES[question["family"]]
@@ -119,10 +119,10 @@ def moved_thing(thing: dict[str, Any], window: Box) -> dict[str, Any] | None:
     inside = _clipped(whole)
     if inside is None:
         return None
-    if inside == whole:
-        return {**thing, "box": list(inside)}
+    seen = {**thing, "box": list(inside)}
+    seen.pop("left", None)
     # The lamp that shines may be what was cut off.
-    return {**thing, "box": list(inside), "truncated": True, "light": None}
+    return seen if inside == whole else seen | {"truncated": True, "light": None}
 
 
 def _seen_through(box: Sequence[float], window: Box) -> Box:
@@ -139,11 +139,11 @@ def _clipped(box: Box) -> Box | None:
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
-def share_inside(box: Sequence[float], window: Box) -> float:
-    """Share of a box's area that is inside the window."""
-    whole = _seen_through(box, window)
+def share_inside(thing: dict[str, Any], window: Box) -> float:
+    """Share of a whole thing's box that is inside the window."""
+    whole = _seen_through(thing["box"], window)
     inside = _clipped(whole)
-    return area(inside) / area(whole) if inside else 0.0
+    return thing.get("left", 1.0) * area(inside) / area(whole) if inside else 0.0
 
 
 def _cropped(grid: np.ndarray, window: Box) -> np.ndarray:

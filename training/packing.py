@@ -170,8 +170,13 @@ def pack_split(
                 f"{dataset}: nothing can be pasted: no frame of {split!r} with a known time of day shows a "
                 "rare thing that is large enough, whole and apart. Set data.paste=0."
             )
-        partners = Partners(source) if variants and join else None
         kinds = copies_by_kind(variants, paste, join)
+        partners = Partners(source) if "joined" in kinds else None
+        if partners and not any(len(frames) > 1 for frames in partners.alike.values()):
+            raise DataError(
+                f"{dataset}: nothing can be joined: no two frames of {split!r} are known to have the same "
+                "time of day and weather. Set data.join=0."
+            )
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         _write(part, _with_copies(rows, kinds, max_zoom, seed, cuttings, partners), total, image_size)
@@ -251,7 +256,8 @@ def _write(
 
 def copies_by_kind(variants: int, paste: float, join: float) -> list[str]:
     """What each copy of a frame is: "moved", "joined" or "pasted" (both of which are moved, too)."""
-    pasted_copies, joined_copies = round(variants * paste), round(variants * join)
+    pasted_copies = round(variants * paste)
+    joined_copies = min(round(variants * join), variants - pasted_copies)  # of 3, half and half are 2 and 2
     moved_copies = variants - pasted_copies - joined_copies
     return ["moved"] * moved_copies + ["joined"] * joined_copies + ["pasted"] * pasted_copies
 
@@ -277,7 +283,7 @@ def _with_copies(
             frame = image, row
             if kind == "pasted" and cuttings:
                 frame = pasted(image, row, cuttings, rng)
-            elif kind == "joined" and partners and (other := partners.draw(row, rng)):
+            elif kind == "joined" and partners and (other := partners.draw(index, row, rng)):
                 frame = joined(image, row, other, rng)
             picture, moved = moved_copy(*frame, max_zoom, rng)
             yield picture, {**plain_row(moved), "copy": copy + 1}

@@ -84,7 +84,8 @@ class DataSection:
         max_row_tokens: Rows longer than this are asked only in every `long_every`-th batch, so that a few
             long answers do not pad all short ones.
         long_every: See `max_row_tokens`.
-        limit_frames: Use only so many training frames; None uses all.
+        limit_frames: Use only so many training frames; None uses all. What is pasted and joined may still
+            come from the others.
         workers: Loader processes.
         streaming: Read training frames as they come instead of packing them; `dataset` may then be a
             repository on the Hub. Without copies (`variants`), `frame_balance` and with one loader process.

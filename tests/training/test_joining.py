@@ -1,16 +1,17 @@
 """What two joined frames are asked, both of them decide together."""
 
+from copy import deepcopy
 from dataclasses import asdict
 
 import datasets
 import numpy as np
 import pytest
-from drawn_frames import row, thing
+from drawn_frames import BLUE, row, thing
 from PIL import Image
 from traffic_vlm.processing.bdd100k.families import FAMILIES, ask_all
 from traffic_vlm.training.joining import ASKED, Partners, joined
-from traffic_vlm.training.moving import moved_copy, scene_of
-from traffic_vlm.training.packing import copies_by_kind, open_packed, pack_split
+from traffic_vlm.training.moving import draw_window, moved_copy, scene_of
+from traffic_vlm.training.packing import DataError, copies_by_kind, open_packed, pack_split
 
 BUS, RIDER = thing("bus", 0.05, 0.4, 0.2, 0.7), thing("rider", 0.8, 0.4, 0.9, 0.7)
 
@@ -30,10 +31,8 @@ def test_partners_share_time_and_weather_and_are_another_frame():
     frames = [frame("a"), frame("b"), frame("rain", weather="rainy"), frame("night", timeofday="night")]
     frames += [frame("unknown", weather=None), frame("things", objects=None)]
     found, rng = Partners(datasets.Dataset.from_list(frames)), np.random.default_rng(0)
-    drawn = [found.draw(frames[0], rng) for _ in range(30)]
-    assert {other["image_id"] for other in drawn if other} == {"b"}
-    assert None in drawn, "itself is no partner"
-    assert not any(found.draw(other, rng) for other in frames[2:])
+    assert {found.draw(0, frames[0], rng)["image_id"] for _ in range(30)} == {"b"}
+    assert not any(found.draw(2 + index, other, rng) for index, other in enumerate(frames[2:5]))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -83,22 +82,57 @@ def test_what_only_one_half_knows_is_not_asked():
     assert "presence_bus" in answers(changed)
 
 
-def test_copies_of_each_kind_are_as_many_as_the_shares_say(tmp_path):
-    assert copies_by_kind(9, 0.33, 0.22) == ["moved"] * 4 + ["joined"] * 2 + ["pasted"] * 3
-    assert copies_by_kind(4, 0, 0) == ["moved"] * 4
-    frames = datasets.Dataset.from_list([frame("a", BUS), frame("b", RIDER), frame("c")])
-    (tmp_path / "set/data").mkdir(parents=True)
-    frames = frames.cast_column("image", datasets.Image())
-    frames.to_parquet(tmp_path / "set/data/train-00000-of-00001.parquet")
-    pack_split(tmp_path / "set", "train", tmp_path / "packed", (72, 128), variants=4, join=0.5)
-    rows = list(open_packed(tmp_path / "packed", "train").rows)
-    kinds = [row.get("joined", False) for row in rows]
-    assert len(rows) == 15
-    assert not any(kinds[copy] for copy in range(15) if copy % 5 < 3)
-    assert sum(kinds) >= 2
+def test_what_seam_and_window_leave_of_a_thing_together_counts():
+    whole, seen = thing("truck", 0.1, 0.4, 0.9, 0.7), set()
+    one, other = frame("a", whole), frame("b")
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        picture, changed = joined(one["image"], one, other, rng)
+        left, top, right, bottom = draw_window(0.5, deepcopy(rng))
+        x1, y1, x2, y2 = changed["objects"][0]["box"]
+        width, height = max(0, min(x2, right) - max(x1, left)), max(0, min(y2, bottom) - max(y1, top))
+        share = width * height / (0.8 * 0.3)
+        moved = moved_copy(picture, changed, 0.5, rng)[1]
+        assert ("presence_truck" in answers(moved)) == (not 0 < share < 0.25), seed
+        assert not any("left" in thing for thing in moved["objects"])
+        seen.add((share < 0.25, width * height / ((x2 - x1) * (y2 - y1)) < 0.25))
+    assert (True, False) in seen, "the window alone would have let it through"
 
 
-def test_halves_of_other_sizes_are_brought_to_one():
-    other = {**frame("b", RIDER), "image": Image.new("RGB", (64, 36))}
-    picture, _ = joined(row()["image"], frame("a"), other, np.random.default_rng(1))
-    assert picture.size == row()["image"].size
+@pytest.mark.parametrize(
+    ("variants", "paste", "join"), [(9, 0.33, 0.22), (4, 0, 0), (3, 0.5, 0.5), (5, 0.3, 0.7)]
+)
+def test_there_are_as_many_copies_as_wanted(variants, paste, join):
+    kinds = copies_by_kind(variants, paste, join)
+    assert len(kinds) == variants
+    assert abs(kinds.count("joined") - variants * join) < 1
+    assert abs(kinds.count("pasted") - variants * paste) < 1
+
+
+def packed(folder, *frames, **options):
+    """The rows that a data set of these frames is packed as."""
+    (folder / "set/data").mkdir(parents=True)
+    table = datasets.Dataset.from_list(list(frames)).cast_column("image", datasets.Image())
+    table.to_parquet(folder / "set/data/train-00000-of-00001.parquet")
+    pack_split(folder / "set", "train", folder / "packed", (72, 128), **options)
+    return list(open_packed(folder / "packed", "train").rows)
+
+
+def test_the_wanted_copies_are_joined(tmp_path):
+    rows = packed(tmp_path, frame("a", BUS), frame("b", RIDER), frame("c"), variants=4, join=0.5)
+    assert [row.get("joined", False) for row in rows] == [False, False, False, True, True] * 3
+
+
+def test_frames_of_unknown_weather_cannot_be_joined(tmp_path):
+    with pytest.raises(DataError, match=r"nothing can be joined: .* Set data.join=0"):
+        packed(tmp_path, frame("a", weather=None), frame("b", weather=None), variants=2, join=1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_halves_of_other_sizes_are_brought_to_one(seed):
+    other = {**frame("b", RIDER), "image": Image.new("RGB", (64, 36), BLUE)}
+    picture, _ = joined(row()["image"], frame("a"), other, np.random.default_rng(seed))
+    blue = (np.asarray(picture) == BLUE).all(-1)
+    assert (blue == blue[0]).all(), "from top to bottom"
+    assert 0.3 <= blue[0].mean() <= 0.7
+    assert blue[0][0] != blue[0][-1]

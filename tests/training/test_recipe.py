@@ -47,6 +47,8 @@ def test_misspelt_key_names_the_right_one(tmp_path):
         ("data.max_zoom=0.9", "between 0 and 0.5"),
         ("data.paste=1.5", "between 0 and 1"),
         ("data.paste=0.5", "that is not one"),
+        ("data.join=1.5", "data.join is 1.5: it must lie between 0 and 1"),
+        ("data.join=0.5", "data.join is 0.5, of data.variants=0 copies: that is not one"),
         ("data.count_smoothing=0.67", "below 2/3"),
         ("optim.compile=3", "expected bool"),
         ("optim.batch_size=.inf", "optim.batch_size is inf: expected int"),

@@ -149,10 +149,11 @@ def test_without_weights_an_epoch_draws_every_frame_once():
     assert sorted(FrameBatches(np.arange(37), 8, seed=3).epoch(5)) == list(range(37))
 
 
-def test_frames_with_things_pasted_in_are_balanced_by_themselves():
+@pytest.mark.parametrize("kind", ["pasted", "joined"])
+def test_frames_that_show_parts_of_others_are_balanced_by_themselves(kind):
     """Else a seam would say "Yes", and frames without one would teach "No" oftener than was asked for."""
     rows = rows_with(["Yes."] * 10 + ["No."] * 90 + ["Yes."] * 70 + ["No."] * 30)
-    rows[100:] = [{**row, "pasted": True} for row in rows[100:]]
+    rows[100:] = [{**row, kind: True} for row in rows[100:]]
     first = np.array([weights[0] for weights in QuestionWeights(rows, balance=1.0).weights])
     assert first[:10].sum() == pytest.approx(first[10:100].sum())
     assert first[100:170].sum() == pytest.approx(first[170:].sum())

@@ -322,11 +322,11 @@ def test_the_recipe_smooths_the_counts(make_recipe):
 def test_copies_say_nothing_else_about_the_street_than_their_frames(questions):
     from datasets import load_dataset
 
-    assert share_inside((0.0, 0.0, 1.0, 1.0), (0.25, 0.25, 0.75, 0.75)) == 0.25
+    assert share_inside({"box": (0.0, 0.0, 1.0, 1.0)}, (0.25, 0.25, 0.75, 0.75)) == 0.25
 
     def slivers(row, window, category=None):
         things = [t for t in row["objects"] if category in (None, t["category"])]
-        return [t for t in things if 0 < share_inside(t["box"], window) < LEAST_INSIDE]
+        return [t for t in things if 0 < share_inside(t, window) < LEAST_INSIDE]
 
     asked, cut_lights, near_edges = Counter(), 0, 0
     for row in load_dataset(str(questions), split="train").select(range(12)):
@@ -413,6 +413,8 @@ def test_packed_frames_of_another_recipe_are_refused(make_recipe, questions, tmp
         pack()
     with pytest.raises(DataError, match=r"with paste 0\.0, not 1\.0"):
         pack(*zoomed, "data.paste=1")
+    with pytest.raises(DataError, match=r"with join 0\.0, not 1\.0"):
+        pack(*zoomed, "data.join=1")
     with pytest.raises(DataError, match=r"with image_size \["):
         pack(*zoomed, "model.config=configs/models/small.json")
     other = ("data.dataset=" + (tmp_path / "other").as_posix(), *zoomed)
@@ -427,7 +429,7 @@ def test_packed_frames_of_another_recipe_are_refused(make_recipe, questions, tmp
         pack(itself)
     for facts in tmp_path.glob("packed/*/packed.json"):  # as folders that were packed earlier
         kept = json.loads(facts.read_text(encoding="utf-8"))
-        del kept["max_zoom"], kept["source"]
+        del kept["max_zoom"], kept["source"], kept["join"]
         facts.write_text(json.dumps(kept), encoding="utf-8")
     assert pack(*other, "data.max_zoom=0.3")
 
