@@ -16,7 +16,9 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 GRAPHS = ("encoder", "prefill", "decode")
-FIRST_LOCATION_ID, NUM_LOCATIONS, LOCATION_TOLERANCE = 4, 1024, 41  # as in the tokenizer and the pipeline
+# As in the tokenizer and the pipeline, which need not be installed here.
+FIRST_LOCATION_ID, NUM_LOCATIONS, LOCATION_TOLERANCE = 4, 1024, 41
+PLACES = ("Ahead", "On the left", "On the right")
 
 
 class Session:
@@ -110,11 +112,17 @@ class Session:
             )
 
     def decision_length(self, row: np.ndarray) -> int:
-        """How many tokens of an answer are its decision: up to the first comma, full stop or end."""
+        """How many tokens of an answer are its decision: up to the first comma, unless a place stands before
+        it, full stop or end."""
         tokenizer = self.processor.tokenizer
-        marks = [tokenizer(mark, add_special_tokens=False)["input_ids"][0] for mark in (",", ".")]
-        ends = np.flatnonzero(np.isin(row, [tokenizer.pad_token_id, tokenizer.eos_token_id, *marks]))
-        return max(int(ends[0]), 1) if len(ends) else len(row)
+        comma, stop = (tokenizer(mark, add_special_tokens=False)["input_ids"][0] for mark in (",", "."))
+        for step in np.flatnonzero(
+            np.isin(row, [tokenizer.pad_token_id, tokenizer.eos_token_id, comma, stop])
+        ):
+            before = tokenizer.decode(row[:step].tolist(), skip_special_tokens=True).strip()
+            if row[step] != comma or before not in PLACES:
+                return max(int(step), 1)
+        return len(row)
 
 
 def log_prob_of(tokens: np.ndarray, logits: np.ndarray, temperature: float) -> np.ndarray:

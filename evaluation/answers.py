@@ -317,7 +317,7 @@ def _read_yes_no(text: str) -> str:
 
 _BOUNDS = re.compile(
     r"\b(at least|at most|up to|(no|not|\w+n't) more than|(less|fewer) than|under|between|about \w+ or)\b"
-    r"|\d+\.\d|-\d|\d\s?[-–]\s?\d|\d/\d"
+    r"|\d+\.\d|-\d|\d\s?[-–]\s?\d|\d/\d|\d\s?\+|\bor (more|fewer|less)\b"
 )
 _MANY = re.compile(r"(there are )?(very )?(many|lots|a lot|dozens|numerous|several dozen)\b.*")
 _NOTHING = re.compile(
@@ -423,10 +423,14 @@ def _read_place(text: str) -> str:
     return ABSTAIN if ABSTAIN in undecided else UNCLEAR
 
 
+_GOING = re.compile(r"\b(move|moving|go|going|proceed|drive|driving|forward|clear)\b")
+
+
 def _read_five_way(text: str) -> str:
     """Safe, red, person, vehicle or obstacle: the forerunner's reading of *Can I move forward?*.
 
-    A yes is safe whatever follows it. A no needs its reason: of several, the first that is not denied.
+    A yes is safe whatever follows it. A no needs its reason: of several, the first that is not denied. Where
+    neither is said a reason is a no ("A pedestrian is crossing."), unless going is spoken of.
     """
     decision = _read_yes_no(text)
     if decision == "yes":
@@ -438,7 +442,7 @@ def _read_five_way(text: str) -> str:
         for position, _, meaning in _occurrences(words, _REASONS)
         if not _is_negated(words[1:] if words[0] == "no" else words, max(position - (words[0] == "no"), 0))
     ]
-    if kept and decision != ABSTAIN:
+    if kept and (decision == "no" or (decision == UNCLEAR and not _GOING.search(part))):
         return kept[0][0]
     return decision if decision == ABSTAIN else UNCLEAR
 

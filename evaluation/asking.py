@@ -23,6 +23,7 @@ from .predict import (
     View,
     answer_sets,
     clean,
+    fingerprint,
     load_model,
     open_frames,
     predict,
@@ -135,6 +136,8 @@ def predict_views(
     tables["-grey"] = ask_grey(asker(model, processor, labels, constrained, mirror=False), tables[""])
     if state.is_main_process:
         clear(output)
+        asked = {"weights": fingerprint(checkpoint), "constrained": constrained, "mirror": mirror}
+        write_text(output / views.ASKED, json.dumps(asked | {"frames": most_frames}, indent=1))
         for suffix, table in tables.items():
             save(table, output / f"predictions{suffix}.parquet")
         if train is not None:
@@ -155,10 +158,10 @@ def clear(output: Path, keep: Path | None = None) -> None:
         output: folder of the tables.
         keep: a file that stays.
     """
-    others = (output / "grounding.json", output / "grounding.parquet", output / baselines.TRAINING_QUESTIONS)
-    for stale in (*output.glob("predictions*.parquet"), *others):
-        if keep is None or stale.resolve() != keep.resolve():
-            stale.unlink(missing_ok=True)
+    tables = [f"predictions{suffix}.parquet" for suffix in views.SUFFIXES]
+    for name in (*tables, views.ASKED, "grounding.json", "grounding.parquet", baselines.TRAINING_QUESTIONS):
+        if keep is None or (output / name).resolve() != keep.resolve():
+            (output / name).unlink(missing_ok=True)
 
 
 def ask_grey(ask: Ask, table: pd.DataFrame) -> pd.DataFrame:

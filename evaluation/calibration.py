@@ -152,18 +152,21 @@ def false_safe(table: pd.DataFrame, confidence: np.ndarray, coverage: float = 0.
     Args:
         table: decided rows of safety families (their yes means "go"), with the column `frame`.
         confidence: (rows,).
-        coverage: the part of the rows, most confident first, that is answered.
+        coverage: the part of the rows, most confident first, that is answered, and all that are as sure as
+            the least of them.
 
     Returns:
         n (answered rows whose truth is no), unsafe (their part of the answered rows), rate (of them answered
         yes) and wrong_yes (part of the answered yes whose truth is no), both with their intervals by frame,
-        coverage.
+        coverage (what was reached).
     """
-    order = np.argsort(-confidence, kind="stable")[: max(1, round(coverage * len(table)))]
-    answered = table.iloc[order]
+    # With the last of them come all that are as sure: which of these stands first in a file means nothing.
+    least = np.sort(confidence)[::-1][max(1, round(coverage * len(table))) - 1]
+    answered = table[confidence >= least]
     unsafe, said_yes = answered["truth"] == "no", answered["decision"] == "yes"
 
-    result = {"n": int(unsafe.sum()), "unsafe": round(float(unsafe.mean()), 6), "coverage": coverage}
+    covered = round(len(answered) / len(table), 6)
+    result = {"n": int(unsafe.sum()), "unsafe": round(float(unsafe.mean()), 6), "coverage": covered}
     for name, part, of in (("rate", said_yes, unsafe), ("wrong_yes", unsafe, said_yes)):
         found: dict[str, Any] = {"mean": None, "interval": None}
         if of.any():
@@ -237,8 +240,9 @@ def abstention(
         risk: the risk that is aimed at.
 
     Returns:
-        threshold (`None` when no threshold reaches the risk), target_risk, coverage, risk and
-        wrongly_refused (the part of right answers that is given up) on the reported split.
+        threshold (`None` when no threshold reaches the risk), target_risk, coverage, risk, constant_risk (of
+        whoever always gives the commonest answer) and wrongly_refused (the part of right answers that is
+        given up) on the reported split.
 
     Raises:
         PredictionError: if either split has no rows.
@@ -246,7 +250,8 @@ def abstention(
     if not len(tune) or not len(table):
         raise PredictionError("there is nothing to choose or to report a threshold on")
     threshold = threshold_for(tune_confidence, tune["correct"].to_numpy(), risk)
-    result: dict[str, Any] = {"threshold": threshold, "target_risk": risk}
+    commonest = float(table["truth"].value_counts(normalize=True).iloc[0])
+    result: dict[str, Any] = {"threshold": threshold, "target_risk": risk, "constant_risk": 1 - commonest}
     if threshold is None:
         return result | {"coverage": 0.0, "risk": None, "wrongly_refused": 1.0}
     kept, correct = confidence >= threshold, table["correct"].to_numpy()

@@ -146,6 +146,11 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
     if args.predictions and any(asks.values()):
         name = next(name for name, value in asks.items() if value).replace("_", "-")
         parser.error(f"--{name} is for asking a model; --predictions are scored as they are")
+    other = next((name for name in ("frames", "constrained", "mirror") if asks[name]), None)
+    if args.write_calibration and other:
+        parser.error(
+            f"--write-calibration is for answers as users get them, to all frames: leave out --{other}"
+        )
 
     def work() -> str | None:
         if args.predictions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,9 @@ from .command import REPORT, add_inputs, new_parser, run_command
 from .looking import maps_of
 from .metrics import as_table, decide, kinds_of
 from .overlay import draw_heat
-from .predict import DatasetError, View, clean, load, load_model, open_frames
+from .predict import DatasetError, View, clean, fingerprint, load, load_model, open_frames
 from .slices import evidence_distance, evidence_size, number_of_objects
-from .views import group_of
+from .views import ASKED, group_of
 
 THUMBNAIL = 400
 LEAST_ROWS = 30
@@ -366,12 +367,22 @@ def write(report: Path, checkpoint: Path, dataset: Path, split: str, most: int =
         The page.
 
     Raises:
-        DatasetError: if the folder holds no predictions of this data set with confidences.
+        DatasetError: if the folder holds no predictions of this checkpoint and data set with confidences.
     """
     table = load(report / "predictions.parquet")
     if "confidence" not in table or "frame_index" not in table:
         raise DatasetError(
             f"{report}: predictions without confidence or frame; run scripts/evaluate.py --checkpoint"
+        )
+    if not (report / ASKED).is_file():
+        raise DatasetError(
+            f"{report}: no checkpoint gave these answers; run scripts/evaluate.py --checkpoint"
+        )
+    asked = json.loads((report / ASKED).read_text(encoding="utf-8"))
+    if asked["weights"] != fingerprint(checkpoint):
+        raise DatasetError(
+            f"{report}: these answers are not of {checkpoint} as it is now; name their --checkpoint, or run "
+            "scripts/evaluate.py again"
         )
     others = {
         name: load(path)

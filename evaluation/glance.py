@@ -11,6 +11,7 @@ from .metrics import FIVE_WAY_FAMILY
 LANE_AND_SAFETY = ("lane_clear_", "turn_", "change_lane_")
 LEAST_POSITIVES = 30
 SHUFFLED = "shuffled"
+BLIND = "shuffled or one answer"
 CONSTANT = "no rival: a constant answer would reach 100%"
 REFUSING = "no rival: whoever always refuses would reach 0%"
 
@@ -142,7 +143,7 @@ def _forward(result: Mapping[str, Any]) -> list[Number]:
         # Always the commonest answer: its own F1 is 2p / (1 + p), that of all others 0.
         one = None if share is None else round(part * 2 * share / (1 + share), 6)
         blind = row.get("shuffled_macro_f1")
-        rival = ("commonest", one) if blind is None else (SHUFFLED, blind)
+        rival = ("commonest", one) if blind is None or (one or 0) > blind else (SHUFFLED, blind)
         numbers += [
             _score(f"{name}: accuracy", row, "accuracy", "commonest", share),
             _score(f"{name}: macro-F1", row, "macro_f1", *rival),
@@ -162,15 +163,15 @@ def _scores(result: Mapping[str, Any]) -> list[Number]:
     ]
     time, weather, light = (rows.get(name, {}) for name in ("time_of_day", "weather", "light_state"))
     cars = result["counting"].get("count_car", {})
-    balanced, blind, most = "balanced_accuracy", "shuffled_balanced_accuracy", "commonest_accuracy"
+    balanced, most = "balanced_accuracy", "commonest_accuracy"
     lane, asked = "lane clear, turn, change lane", f"presence ({len(presence)} categories)"
     return [
-        Number(f"{lane}: balanced accuracy", _mean(lanes, balanced), SHUFFLED, _mean(lanes, blind)),
-        Number(f"{asked}: balanced accuracy", _mean(presence, balanced), SHUFFLED, _mean(presence, blind)),
+        Number(f"{lane}: balanced accuracy", _mean(lanes, balanced), *_blind(lanes)),
+        Number(f"{asked}: balanced accuracy", _mean(presence, balanced), *_blind(presence)),
         Number(f"{asked}: AUC", _mean(presence, "auc"), "chance", 0.5),
         _score("time of day: accuracy", time, "accuracy", "commonest", time.get(most)),
         _score("weather: accuracy", weather, "accuracy", "commonest", weather.get(most)),
-        _score("light state: balanced accuracy", light, balanced, SHUFFLED, light.get(blind)),
+        _score("light state: balanced accuracy", light, balanced, *_blind([light])),
         Number(
             "cars counted to within one (one to five)", cars.get("within_one"),
             f"always {cars.get('constant')}", cars.get("constant_within_one"),
@@ -259,6 +260,14 @@ def _score(
     """The score of a row of the report, with the interval that stands beside it."""
     interval = row.get("interval" if score in ("rate", "mean") else f"{score}_interval")
     return Number(name, row.get(score), rival, beaten, interval, unit)
+
+
+def _blind(rows: Sequence[Mapping[str, Any]]) -> tuple[str, float | None]:
+    """What balanced accuracy needs no picture: of each family the better of shuffled pictures, which may lie
+    below chance, and always one answer; their mean over the rows."""
+    names = ("shuffled_balanced_accuracy", "commonest_balanced_accuracy")
+    known = [[row[name] for name in names if row.get(name) is not None] for row in rows]
+    return BLIND, _mean([{"best": max(scores)} for scores in known if scores], "best")
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], score: str) -> float | None:

@@ -22,7 +22,8 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 from .answers import ABSTAIN, FIVE_WAY, MORE_THAN_FIVE, UNCLEAR, kind_of, normalise, read, read_boxes
 
-REQUIRED = ("image_id", "family", "answer", "prediction")
+IDENTIFIES = ("image_id", "family", "answer")
+REQUIRED = (*IDENTIFIES, "prediction")
 FIVE_WAY_FAMILY = "move_forward"
 OTHER = "(other)"
 COUNTS = {**{str(number): number for number in range(6)}, MORE_THAN_FIVE: 6}
@@ -59,11 +60,11 @@ def as_table(predictions: pd.DataFrame | Iterable[Mapping[str, Any]]) -> pd.Data
         raise PredictionError(
             f"predictions lack the column(s) {', '.join(missing)}; needed are {', '.join(REQUIRED)}"
         )
-    for column in ("image_id", "family", "answer"):
-        if table[column].isna().any():
-            raise PredictionError(f"{int(table[column].isna().sum())} prediction row(s) have no {column}")
-    for column in ("answer", "prediction"):
-        table[column] = [as_text(value) for value in table[column]]
+    for column in (*IDENTIFIES, "prediction"):
+        table[column] = [as_text(value) for value in table[column].astype(object)]
+    for column in IDENTIFIES:  # a file of text holds nothing where another kind holds no value
+        if blank := int((table[column].str.strip() == "").sum()):
+            raise PredictionError(f"{blank} prediction row(s) have no {column}")
     for column in ("confidence", "score_yes"):
         if column in table:
             table[column] = _probabilities(table[column])
@@ -596,6 +597,12 @@ def percent(value: float | None, span: tuple[float, float] | None = None) -> str
         return "-"
     text = f"{100 * value:.1f}"
     return text if span is None else f"{text} [{100 * span[0]:.1f}, {100 * span[1]:.1f}]"
+
+
+def beside(abstention: Mapping[str, Any]) -> str:
+    """What always the same answer risks, in brackets; nothing in a report that does not hold it."""
+    risk = abstention.get("constant_risk")
+    return "" if risk is None else f" (always the commonest answer: {percent(risk)}%)"
 
 
 def sight(row: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ number is computed in the same batch, and is the same, however many processes th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from accelerate import PartialState
 from PIL import Image
 from traffic_vlm.processing.loading import check_checkpoint, first_line, load_checkpoint
+from traffic_vlm.processing.tokenization_traffic_vlm import decision_lengths
 
 from .answers import kind_of, read
 from .sharing import share_out
@@ -127,6 +129,14 @@ def load_model(checkpoint: str | Path, device: torch.device | str | None = None)
     return model.to(device or PartialState().device), processor
 
 
+def fingerprint(checkpoint: Path) -> str:
+    """What tells one checkpoint's weights from another's."""
+    digest = hashlib.sha256()
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def clean(frames: Sequence[dict[str, Any]]) -> View:
     """The view of the data set as it is."""
 
@@ -225,7 +235,7 @@ def _answer(
         return_dict_in_generate=True,
     )
     tokens = out.sequences[:, inputs["input_ids"].shape[1] :]
-    length = _decision_lengths(processor.tokenizer, tokens)
+    length = torch.tensor(decision_lengths(processor.tokenizer, tokens.tolist()), device=tokens.device)
     inside = torch.arange(tokens.shape[1], device=tokens.device) < length[:, None]
     # Most decisions are one token: the vocabulary is gone through there alone, once a temperature.
     logits = torch.stack(out.logits, dim=1)[inside].float()
@@ -236,15 +246,6 @@ def _answer(
     answers = [text.strip() for text in processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
     first = out.logits[0].float().log_softmax(-1).cpu()
     return answers, confidence.cpu().double().round(decimals=6).tolist(), first
-
-
-def _decision_lengths(tokenizer: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """How many tokens of each answer (rows, steps) make its decision: up to comma, full stop or end."""
-    marks = [tokenizer(mark, add_special_tokens=False)["input_ids"][0] for mark in (",", ".")]
-    ends = torch.tensor([tokenizer.eos_token_id, tokenizer.pad_token_id, *marks], device=tokens.device)
-    is_end = torch.isin(tokens, ends)
-    never = torch.full_like(tokens[:, 0], tokens.shape[1])
-    return torch.where(is_end.any(1), is_end.int().argmax(1), never).clamp(min=1)
 
 
 @torch.inference_mode()

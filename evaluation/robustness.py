@@ -6,7 +6,6 @@ one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from .corruptions import ALL, COMMON, SEVERITIES, corrupt
 from .faithfulness import blank, elsewhere
 from .looking import maps_of, rows_with_evidence
 from .metrics import decide, kinds_of, percent
-from .predict import View, answer_sets, clean, load_model, open_frames, predict
+from .predict import View, answer_sets, clean, fingerprint, load_model, open_frames, predict
 
 KEY_FAMILIES = (
     "move_forward",
@@ -150,7 +149,7 @@ def measure(
         accuracy = balanced(table)
         return {"balanced_accuracy": None if accuracy is None else round(accuracy, 6), **looks}
 
-    asked = {"weights": _fingerprint(checkpoint), "dataset": str(dataset), "split": split, "frames": count}
+    asked = {"weights": fingerprint(checkpoint), "dataset": str(dataset), "split": split, "frames": count}
     result = _finished(output / "sensitivity.json", asked)
     state.wait_for_everyone()  # all have read before one writes
     if result["clean"] is None:
@@ -168,14 +167,6 @@ def measure(
     write_text(output / "sensitivity.json", json.dumps(result, indent=1, ensure_ascii=False))
     write_text(output / "sensitivity.md", markdown(result, _draw(result, output)))
     return result
-
-
-def _fingerprint(checkpoint: Path) -> str:
-    """What tells one checkpoint's weights from another's."""
-    digest = hashlib.sha256()
-    for path in sorted(checkpoint.glob("*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _finished(path: Path, asked: Mapping[str, Any]) -> dict[str, Any]:

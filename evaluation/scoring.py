@@ -26,7 +26,7 @@ from .metrics import (
 )
 from .predict import load
 from .slices import slice_table
-from .views import group_of
+from .views import ASKED, SUFFIXES, group_of
 
 #: What `_draw` may draw; a figure without numbers is not drawn.
 PICTURES = (
@@ -55,8 +55,9 @@ def score(output: Path, name: str = "") -> dict[str, Any]:
     """
     table = as_table(load(output / "predictions.parquet"))
     others = {
-        path.stem.removeprefix("predictions-"): load(path)
-        for path in sorted(output.glob("predictions-*.parquet"))
+        suffix.removeprefix("-"): load(path)
+        for suffix in sorted(SUFFIXES)
+        if suffix and (path := output / f"predictions{suffix}.parquet").is_file()
     }
     kinds = kinds_of(table)
     decided = with_five_way(decide(table, kinds))
@@ -64,6 +65,7 @@ def score(output: Path, name: str = "") -> dict[str, Any]:
     rows = family_table(table, others.get("shuffled"))
     result: dict[str, Any] = {
         "name": name,
+        "asked": _read_json(output / ASKED),
         "rows": len(table),
         "frames": int(table["image_id"].nunique()),
         "families": rows,

@@ -26,6 +26,10 @@ from .predict import View
 
 GREY = (128, 128, 128)
 ADVERSARIAL = "presence (adversarial)"
+SUFFIXES = ("", "-shuffled", "-mirrored", "-paraphrased", "-forerunner", "-adversarial", "-tune", "-grey")
+"""Of the files `predictions{suffix}.parquet` that an evaluation writes; others in its folder are not its."""
+ASKED = "asked.json"
+"""How the answers in a folder came about: which weights, `constrained`, `mirror`, how many `frames`."""
 
 
 def group_of(family: str) -> str:

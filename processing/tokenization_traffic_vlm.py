@@ -16,15 +16,39 @@ them.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<image>")
 NUM_LOCATIONS = 1024
 LOCATION_TOKENS = tuple(f"<loc{value:04d}>" for value in range(NUM_LOCATIONS))
 FIRST_LOCATION_ID = len(SPECIAL_TOKENS)
+PLACES = ("Ahead", "On the left", "On the right")
+"""What an answer begins with whose decision goes on behind the comma ("On the left, close.")."""
+
+
+def decision_lengths(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Sequence[int]]) -> list[int]:
+    """How many tokens of each answer are its decision, whose probability is the confidence.
+
+    Args:
+        tokenizer: The checkpoint's.
+        rows: Token ids of answers.
+
+    Returns:
+        At least 1 a row: up to the first comma (but that behind one of `PLACES`), full stop or end.
+    """
+    comma, stop = (tokenizer(mark, add_special_tokens=False)["input_ids"][0] for mark in (",", "."))
+    ends = {tokenizer.pad_token_id, tokenizer.eos_token_id, stop}
+
+    def is_end(row: Sequence[int], step: int) -> bool:
+        return row[step] in ends or (
+            row[step] == comma
+            and tokenizer.decode(row[:step], skip_special_tokens=True).strip() not in PLACES
+        )
+
+    return [max(1, next((step for step in range(len(row)) if is_end(row, step)), len(row))) for row in rows]
 
 
 class TrafficVLMTokenizer(PreTrainedTokenizerFast):

@@ -56,6 +56,10 @@ def main() -> int:
         for name, what in (("frames", "frames"), ("rows", "questions")):
             if before[name] != after[name]:
                 table += f"\n\nNot the same {what}: {before[name]} before, {after[name]} after."
+        for name in ("constrained", "mirror", "frames"):
+            asked = [(report.get("asked") or {}).get(name) for report in (before, after)]
+            if all(report.get("asked") for report in (before, after)) and asked[0] != asked[1]:
+                table += f"\n\nNot asked alike: --{name} {asked[0]} before, {asked[1]} after."
         return table
 
     return run_command(work)

@@ -20,7 +20,7 @@ import torch
 from transformers import Pipeline
 from transformers.dynamic_module_utils import custom_object_save
 
-from .tokenization_traffic_vlm import FIRST_LOCATION_ID, NUM_LOCATIONS
+from .tokenization_traffic_vlm import FIRST_LOCATION_ID, NUM_LOCATIONS, PLACES, decision_lengths
 
 TASK = "traffic-question-answering"
 MAX_NEW_TOKENS = 64
@@ -147,15 +147,16 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
         tokens, log_probs, first = self._generate(model_inputs, max_new_tokens)
         top_k = min(top_k, first.shape[-1])
         first_log_probs, first_tokens = first.topk(top_k, dim=-1)
-        continuations = None
+        answers, continuations = self._decisions(tokens, log_probs), None
         if top_k > 0:
-            continuations = self._follow(model_inputs, first_tokens, first_log_probs)
+            ends = self._decision_ends(answers)
+            continuations = self._follow(model_inputs, first_tokens, first_log_probs, ends)
         maps = None
         if self.model.config.uses_cross_attention:
             maps = self.model.get_evidence_maps(**model_inputs).float().cpu().numpy()
         return {
             "questions": inputs["questions"],
-            "answers": self._decisions(tokens, log_probs),
+            "answers": answers,
             "continuations": continuations,
             "maps": maps,
         }
@@ -184,9 +185,14 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
         return tokens, _log_probs_of(tokens, log_probs), log_probs[:, 0]
 
     def _follow(
-        self, model_inputs: dict[str, torch.Tensor], first_tokens: torch.Tensor, first_log_probs: torch.Tensor
+        self,
+        model_inputs: dict[str, torch.Tensor],
+        first_tokens: torch.Tensor,
+        first_log_probs: torch.Tensor,
+        ends: list[int],
     ) -> list[list[dict[str, Any]]]:
-        """Continue each of the likeliest first tokens `(rows, k)` greedily, all in one batch."""
+        """Continue each of the likeliest first tokens `(rows, k)` greedily to one of the ends, all in one
+        batch."""
         rows, k = first_tokens.shape
         repeated = {
             name: value if name in OF_FRAMES else value.repeat_interleave(k, dim=0)
@@ -197,7 +203,7 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
         seen = torch.ones_like(forced)
         repeated["attention_mask"] = torch.cat([repeated["attention_mask"], seen], dim=1)
         # A decision is short, and what follows it is not read.
-        tokens, log_probs, _ = self._generate(repeated, max_new_tokens=8, eos_token_id=self._decision_ends())
+        tokens, log_probs, _ = self._generate(repeated, max_new_tokens=8, eos_token_id=ends)
         tokens = torch.cat([forced, tokens], dim=1)
         log_probs = torch.cat([first_log_probs.reshape(-1, 1), log_probs], dim=1)
         decisions = self._decisions(tokens, log_probs)
@@ -205,12 +211,9 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
 
     def _decisions(self, tokens: torch.Tensor, log_probs: torch.Tensor) -> list[dict[str, Any]]:
         """Read answer, decision and the decision's probability out of generated tokens."""
-        tokenizer = self.processor.tokenizer
-        ends = {tokenizer.pad_token_id, *self._decision_ends()}
-        results = []
-        for row, row_log_probs in zip(tokens.tolist(), log_probs.tolist(), strict=True):
-            length = next((step for step, token in enumerate(row) if token in ends), len(row))
-            length = max(length, 1)
+        tokenizer, results, rows = self.processor.tokenizer, [], tokens.tolist()
+        lengths = decision_lengths(tokenizer, rows)
+        for row, row_log_probs, length in zip(rows, log_probs.tolist(), lengths, strict=True):
             results.append(
                 {
                     "answer": tokenizer.decode(row, skip_special_tokens=True).strip(),
@@ -220,11 +223,13 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
             )
         return results
 
-    def _decision_ends(self) -> list[int]:
-        """Tokens that close a decision: `<eos>`, comma and full stop."""
+    def _decision_ends(self, answers: list[dict[str, Any]]) -> list[int]:
+        """Tokens behind which no other decision need be followed: `<eos>`, full stop, and comma where none of
+        the answers is a place (an answer's alternatives have its form)."""
         tokenizer = self.processor.tokenizer
-        marks = [tokenizer(mark, add_special_tokens=False)["input_ids"][0] for mark in (",", ".")]
-        return [tokenizer.eos_token_id, *marks]
+        marks = (".",) if any(answer["answer"].startswith(PLACES) for answer in answers) else (",", ".")
+        closing = [tokenizer(mark, add_special_tokens=False)["input_ids"][0] for mark in marks]
+        return [tokenizer.eos_token_id, *closing]
 
     def postprocess(
         self, outputs: dict[str, Any], abstain_threshold: float | None = None, return_maps: bool = False

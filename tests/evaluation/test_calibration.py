@@ -84,10 +84,19 @@ def test_false_safe_counts_only_what_should_be_refused():
         assert 0.5 < low < found[name] < high < 0.8
 
 
+def test_which_of_equally_sure_answers_stands_first_means_nothing():
+    said = {"truth": ["no"] * 8, "decision": ["yes"] * 4 + ["no"] * 4, "frame": range(8)}
+    table, confidence = pd.DataFrame(said), np.full(8, 0.9)
+    found = c.false_safe(table, confidence, 0.5)
+    assert found == c.false_safe(table[::-1], confidence, 0.5)
+    assert (found["rate"], found["coverage"]) == (0.5, 1.0)
+
+
 def test_a_threshold_is_chosen_on_one_split_and_reported_on_another():
-    tune, table = sure(4000, seed=1), sure(4000, seed=2)
+    tune, table = (sure(4000, seed=seed).assign(truth=["no"] * 3000 + ["yes"] * 1000) for seed in (1, 2))
     result = c.abstention(tune, tune["confidence"].to_numpy(), table, table["confidence"].to_numpy(), 0.1)
     assert result["risk"] == pytest.approx(0.1, abs=0.03)
+    assert result["constant_risk"] == 0.25, "of whoever always says no"
     assert 0 < result["coverage"] < 1
     assert 0 < result["wrongly_refused"] < 1
     hopeless = tune.assign(correct=False)

@@ -161,6 +161,24 @@ def test_what_asks_a_model_is_refused_beside_predictions(capsys):
         assert f"{option[0]} is for asking a model" in capsys.readouterr().err
 
 
+def test_calibration_is_fitted_to_answers_as_users_get_them(capsys):
+    for option in (["--mirror"], ["--frames", "3"], ["--constrained"]):
+        with pytest.raises(SystemExit):
+            evaluator.main(["--dataset", "d", "--write-calibration", *option])
+        assert f"leave out {option[0]}" in capsys.readouterr().err
+
+
+def test_scoring_leaves_other_models_answers_alone(dataset, tmp_path):
+    table = alignment.question_table(evaluator.open_frames(dataset, "val"))
+    bare = table.assign(prediction="Yes.")[["image_id", "family", "answer", "prediction"]]
+    names = ["predictions_theirs.parquet", "predictions-run2.parquet", "predictions-shuffled.parquet"]
+    for name in names:
+        bare.to_parquet(tmp_path / name)
+    evaluator.evaluate_predictions(tmp_path / names[0], tmp_path)
+    assert (tmp_path / names[1]).is_file()
+    assert not (tmp_path / names[2]).exists(), "of an evaluation that was here"
+
+
 def test_a_split_that_is_not_there_is_named(dataset):
     with pytest.raises(DatasetError, match="'nowhere'"):
         evaluator.open_frames(dataset, "nowhere")

@@ -216,6 +216,8 @@ def test_confidences_of_a_file_are_numbers_and_may_be_missing():
         ([{"image_id": "a", "family": "f", "answer": "yes"}], "lack the column"),
         ([{"image_id": None, "family": "f", "answer": "yes", "prediction": "no"}], "no image_id"),
         ([{"image_id": "a", "family": "f", "answer": None, "prediction": "no"}], "no answer"),
+        ([{"image_id": "a", "family": "f", "answer": " ", "prediction": "no"}], "no answer"),
+        ([{"image_id": "a", "family": "", "answer": "yes", "prediction": "no"}], "no family"),
         ([ROW | {"confidence": 93}], "no probability from 0 to 1, the first is '93'"),
         ([ROW | {"confidence": 0.3}, ROW | {"confidence": "high"}], "the first is 'high'"),
     ],
@@ -224,6 +226,11 @@ def test_what_cannot_be_scored_is_refused_in_one_line(made, message):
     with pytest.raises(PredictionError, match=message) as error:
         as_table(made)
     assert "\n" not in str(error.value)
+
+
+def test_families_may_be_numbers():
+    table = decide(as_table([ROW | {"family": 1}, ROW | {"family": 2}]))
+    assert table["family"].tolist() == ["1", "2"]
 
 
 def test_a_shuffled_table_of_other_questions_is_refused():

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,17 @@ def test_two_reports_stand_side_by_side(tmp_path):
     weather["accuracy"] -= 0.1
     before["calibration"]["ece"] += 0.02
     del before["counting"]["count_car"]
+    before["asked"], after["asked"] = {"mirror": True}, {"mirror": False}
+    for name, content in (("before", before), ("after", after)):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    command = [
+        sys.executable,
+        path.parents[3] / "scripts" / "compare_reports.py",
+        tmp_path / "before",
+        tmp_path / "after",
+    ]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Not asked alike: --mirror True before, False after." in said
     lines = {line.split(" | ")[0]: line for line in comparison_table(before, after).splitlines()}
     assert lines["| weather: accuracy"].endswith("| +10.0 |")
     assert lines["| calibration error after temperature"].endswith("| -2.0 |")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from traffic_vlm.evaluation import explain, failures, robustness
 from traffic_vlm.evaluation.metrics import family_table
+from traffic_vlm.evaluation.predict import DatasetError, fingerprint
 from traffic_vlm.processing.pipeline_traffic_vlm import TrafficQuestionAnsweringPipeline
 
 ROOT = Path(__file__).parents[2]
@@ -171,6 +173,26 @@ def test_failures_of_another_split_are_refused(reported, checkpoint, dataset, ca
     assert "not about split 'train'" in error
     assert "frame 0 is frame2, not frame0" in error
     assert "\n" not in error
+
+
+def test_maps_are_not_drawn_for_another_models_answers(reported, checkpoint, dataset, tmp_path):
+    _, output = reported
+    arguments = (dataset, "val", 4)
+    shutil.copytree(output, tmp_path / "out")
+    asked = json.loads((tmp_path / "out/asked.json").read_text(encoding="utf-8"))
+    assert asked == {
+        "weights": fingerprint(checkpoint),
+        "constrained": False,
+        "mirror": False,
+        "frames": None,
+    }
+    shutil.copytree(checkpoint, tmp_path / "other")
+    (tmp_path / "other/more.safetensors").write_bytes(b"other weights")
+    with pytest.raises(DatasetError, match=r"these answers are not of .*other"):
+        failures.write(tmp_path / "out", tmp_path / "other", *arguments)
+    (tmp_path / "out/asked.json").unlink()
+    with pytest.raises(DatasetError, match="no checkpoint gave these answers"):
+        failures.write(tmp_path / "out", checkpoint, *arguments)
 
 
 def test_pictures_of_one_answer_are_drawn_at_the_frames_size(tiny, frames, tmp_path):

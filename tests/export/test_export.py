@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -18,6 +19,8 @@ from traffic_vlm.deployment.graphs import three_graphs
 from traffic_vlm.deployment.quantize import compare, quantize
 from traffic_vlm.deployment.session import Session
 from traffic_vlm.deployment.session import main as session_main
+from traffic_vlm.processing.tokenization_traffic_vlm import decision_lengths
+from transformers import AutoProcessor
 
 ROOT = Path(__file__).resolve().parents[2]
 MORE = [*QUESTIONS, "Is there a pedestrian on the road ahead of me?", "Lane?"]  # of four lengths: padding
@@ -231,3 +234,27 @@ def test_the_command_line_says_in_one_line_what_is_wrong(tmp_path):
         assert not (tmp_path / "out").exists()
     with pytest.raises(FileNotFoundError, match=r"export\.json"):
         Session(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "decision"),
+    [
+        ("No, a pedestrian is ahead.", "No"),
+        ("On the left, far away.", "On the left, far away"),
+        ("Ahead, not far.", "Ahead, not far"),
+        ("There is none.", "There is none"),
+        ("A clear day, many vehicles.", "A clear day"),
+        ("<loc0001><loc0002><loc0003><loc0004> car", "<loc0001><loc0002><loc0003><loc0004> car"),
+        (".", "."),
+    ],
+)
+def test_session_and_pipeline_end_a_decision_alike(answer, decision):
+    tokenizer = AutoProcessor.from_pretrained(
+        ROOT / "checkpoints/traffic-vlm", trust_remote_code=True
+    ).tokenizer
+    row = [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    row.append(tokenizer.pad_token_id)
+    (length,) = decision_lengths(tokenizer, [row])
+    assert tokenizer.decode(row[:length]).strip() == decision
+    lent = SimpleNamespace(processor=SimpleNamespace(tokenizer=tokenizer))
+    assert Session.decision_length(lent, np.array(row)) == length

@@ -215,3 +215,10 @@ def test_a_saved_folder_alone_answers_in_a_fresh_offline_process(pipe, checkpoin
     with torch.no_grad():
         expected = pipe.model(**inputs).logits
     assert torch.equal(torch.load(tmp_path / "logits.pt"), expected), "the same logits, bit by bit"
+
+
+def test_an_alternative_to_a_place_is_followed_behind_its_comma(pipe):
+    comma, stop = (pipe.tokenizer(mark, add_special_tokens=False)["input_ids"][0] for mark in (",", "."))
+    place = pipe._decision_ends([{"answer": "No, a red light."}, {"answer": "On the left, close."}])
+    assert {comma, stop} & set(place) == {stop}
+    assert {comma, stop} <= set(pipe._decision_ends([{"answer": "No, a red light."}]))
