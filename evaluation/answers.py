@@ -12,6 +12,7 @@ The rules, in the order in which they apply:
 3. A word counts only as a whole word, and not when it is negated in its own clause.
 4. Exactly one decision must remain. None, or two that contradict, is `UNCLEAR`: it is scored as wrong, and
    counted.
+5. Where *yes* means that something is not there ("Yes, it is clear."), "No cars are there" is `UNCLEAR`.
 
 Nothing here looks at the right answer, and nothing guesses.
 """
@@ -315,6 +316,26 @@ def _read_yes_no(text: str) -> str:
     return "no" if _NEGATIVE_SENTENCE.match(text) else UNCLEAR
 
 
+_DENIES_THINGS = re.compile(r"(no|none|nobody|nothing|neither|no one) (?!way\b|doubt\b|problem\b)[a-z]")
+_SAYS_NOTHING_IS_THERE = re.compile(r"\b(clear|free|none|nobody|nothing|no)\b")
+
+
+def affirms_absence(answers: Iterable[str]) -> bool:
+    """Whether a family's *yes* says that something is not there ("Yes, it is clear."), by its labels."""
+    return any(
+        _SAYS_NOTHING_IS_THERE.search(normalise(text)) and read(text, "yes/no") == "yes"
+        for text in set(answers)
+    )
+
+
+def _read_absence(text: str) -> str:
+    """Yes or no where *yes* means that something is not there: "No cars are there" is not a no."""
+    part = _final_part(normalise(text))
+    if _DENIES_THINGS.match(part) or _NEGATIVE_SENTENCE.match(part):
+        return UNCLEAR
+    return _read_yes_no(text)
+
+
 _BOUNDS = re.compile(
     r"\b(at least|at most|up to|(no|not|\w+n't) more than|(less|fewer) than|under|between|about \w+ or)\b"
     r"|\d+\.\d|-\d|\d\s?[-–]\s?\d|\d/\d|\d\s?\+|\bor (more|fewer|less)\b"
@@ -483,6 +504,7 @@ def _read_text(text: str) -> str:
 _READERS = {
     "boxes": _read_first_box,
     "yes/no": _read_yes_no,
+    "absence": _read_absence,
     "count": _read_count,
     "colour": _read_colour,
     "lane": _read_lane,
@@ -498,7 +520,8 @@ def read(text: str, kind: str) -> str:
 
     Args:
         text: what the model (or the label) says.
-        kind: one of `KINDS`, or "five-way", or "text" (the whole normalised text is the decision).
+        kind: one of `KINDS`, or "absence" (yes or no where yes says that something is not there), "five-way",
+            or "text" (the whole normalised text is the decision).
 
     Returns:
         The decision in canonical words, `ABSTAIN` or `UNCLEAR`.

@@ -20,7 +20,17 @@ import pandas as pd
 from scipy.sparse import csr_array
 from sklearn.metrics import classification_report, confusion_matrix
 
-from .answers import ABSTAIN, FIVE_WAY, MORE_THAN_FIVE, UNCLEAR, kind_of, normalise, read, read_boxes
+from .answers import (
+    ABSTAIN,
+    FIVE_WAY,
+    MORE_THAN_FIVE,
+    UNCLEAR,
+    affirms_absence,
+    kind_of,
+    normalise,
+    read,
+    read_boxes,
+)
 
 IDENTIFIES = ("image_id", "family", "answer")
 REQUIRED = (*IDENTIFIES, "prediction")
@@ -109,8 +119,15 @@ def decide(table: pd.DataFrame, kinds: Mapping[str, str] | None = None) -> pd.Da
     kinds = kinds_of(table) if kinds is None else kinds
     table = table.copy()
     table["kind"] = [kinds[family] for family in table["family"]]
-    for source, target in (("answer", "truth"), ("prediction", "decision")):
-        table[target] = [read(text, kind) for text, kind in zip(table[source], table["kind"], strict=True)]
+    # What a sentence without yes or no means depends on the question: "No cars are there" of a clear lane.
+    asked = {
+        family: "absence" if kinds[family] == "yes/no" and affirms_absence(part["answer"]) else kinds[family]
+        for family, part in table.groupby("family")
+    }
+    table["truth"] = [read(text, kind) for text, kind in zip(table["answer"], table["kind"], strict=True)]
+    table["decision"] = [
+        read(text, asked[family]) for text, family in zip(table["prediction"], table["family"], strict=True)
+    ]
     boxes = (table["kind"] == "boxes").to_numpy()
     if boxes.any():
         table.loc[boxes, ["truth", "decision"]] = [

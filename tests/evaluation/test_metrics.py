@@ -228,6 +228,23 @@ def test_what_cannot_be_scored_is_refused_in_one_line(made, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("label", "denials"),
+    [("Yes, it is clear.", "unclear"), ("Yes, there are none.", "unclear"), ("Yes.", "no")],
+)
+def test_a_sentence_that_denies_things_is_no_no_where_yes_means_that_nothing_is_there(label, denials):
+    said = [
+        "No cars are there.",
+        "There are no cars.",
+        "Nothing is there.",
+        "No, a car is there.",
+        "No.",
+        "Yes.",
+    ]
+    table = decide(as_table([ROW | {"answer": label, "prediction": text} for text in said]))
+    assert table["decision"].tolist() == [*[denials] * 3, "no", "no", "yes"]
+
+
 def test_families_may_be_numbers():
     table = decide(as_table([ROW | {"family": 1}, ROW | {"family": 2}]))
     assert table["family"].tolist() == ["1", "2"]
