@@ -190,7 +190,9 @@ def open_torch_export(folder: Path, name: str, threads: int) -> Callable[[Mappin
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, ask, print; 2 when something given is unusable."""
-    parser = argparse.ArgumentParser(description="Ask an exported model about a frame, without PyTorch.")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="what scripts/export.py wrote")
     parser.add_argument("--image", required=True, metavar="F", help="picture: a path or an address")
     parser.add_argument(

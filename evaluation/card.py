@@ -101,11 +101,14 @@ def results(report: Mapping[str, Any]) -> str:
         blind = five.get("shuffled_macro_f1")
         beside = f" (shuffled: {percent(blind)})" if blind is not None else ""
         lines += ["", f"Five-way macro-F1: {percent(five['macro_f1'], five['macro_f1_interval'])}{beside}."]
-    seen = [row["sees"] for row in report["families"] if row.get("sees") is not None]
+    verdicts = [row["sees"] for row in report["families"] if "sees" in row]
+    seen = [verdict for verdict in verdicts if verdict is not None]
+    unknown = len(verdicts) - len(seen)
+    few = f" (of {unknown} there are too few frames)" if unknown else ""
     lines += [
         "",
-        f"{sum(seen)} families of questions see the picture, {len(seen) - sum(seen)} are not shown to. Each "
-        f"of these {len(seen)} verdicts rests on one 95% interval, so a few may be chance. "
+        f"{sum(seen)} families of questions see the picture, {len(seen) - sum(seen)} are not shown to{few}. "
+        f"Each of these {len(seen)} verdicts rests on one 95% interval, so a few may be chance. "
         f"{report['verdict']['sentence']}",
     ]
     return "\n".join(lines)

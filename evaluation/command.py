@@ -12,7 +12,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
-CHECKPOINT, REPORT = Path("checkpoints/traffic-vlm"), Path("evaluation-report")
+CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "traffic-vlm"
+REPORT = Path("outputs/report")
 
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
@@ -24,7 +25,9 @@ def new_parser(description: str | None) -> argparse.ArgumentParser:
 
 def add_inputs(parser: argparse.ArgumentParser, dataset_needed: bool = True) -> None:
     """Add `--checkpoint`, `--dataset` and `--split`, which most of the commands take."""
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="folder of the model")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=CHECKPOINT, help="folder of the model (default: %(default)s)"
+    )
     parser.add_argument(
         "--dataset", type=Path, required=dataset_needed, help="folder made by scripts/build_dataset.py"
     )

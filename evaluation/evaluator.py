@@ -130,7 +130,9 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
     parser.add_argument(
         "--predictions", type=Path, metavar="FILE", help="score these instead of asking a model"
     )
-    parser.add_argument("--output", type=Path, default=REPORT, help="folder of the report")
+    parser.add_argument(
+        "--output", type=Path, default=REPORT, help="folder of the report (default: %(default)s)"
+    )
     parser.add_argument("--frames", type=int, metavar="N", help="only the first N frames of each split")
     parser.add_argument("--constrained", action="store_true", help="choose among the family's answers")
     parser.add_argument(
@@ -142,6 +144,8 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
         help="write temperature and threshold, fitted on the tuning split, into the checkpoint's config.json",
     )
     args = parser.parse_args(arguments)
+    if args.frames is not None and args.frames < 1:
+        parser.error("--frames must be at least 1")
     asks = {name: getattr(args, name) for name in ("frames", "constrained", "mirror", "write_calibration")}
     if args.predictions and any(asks.values()):
         name = next(name for name, value in asks.items() if value).replace("_", "-")

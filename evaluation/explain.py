@@ -256,15 +256,27 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
         0, or 2 after one line that says what was wrong.
     """
     parser = new_parser(description)
-    parser.add_argument("--image", type=Path, required=True, help="the frame")
+    parser.add_argument("--image", required=True, help="the frame: a path or an address")
     parser.add_argument("--text", required=True, help="the question")
-    parser.add_argument("--output", type=Path, default=Path("attention"), help="folder of the pictures")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help="folder of the model")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("outputs/attention"),
+        help="folder of the pictures (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, default=CHECKPOINT, help="folder of the model (default: %(default)s)"
+    )
     parser.add_argument(
         "--box", type=float, nargs=4, action="append", default=[], metavar=("X1", "Y1", "X2", "Y2"),
         help="labelled evidence as fractions of the frame; may be repeated",
     )  # fmt: skip
     args = parser.parse_args(arguments)
+    for x1, y1, x2, y2 in args.box:
+        if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
+            parser.error(
+                "--box: X1 Y1 X2 Y2 are fractions of the frame, 0 <= X1 < X2 <= 1, 0 <= Y1 < Y2 <= 1"
+            )
 
     def work() -> str:
         from traffic_vlm.processing.image_processing_traffic_vlm import open_image

@@ -414,7 +414,9 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
     """
     parser = new_parser(description)
     add_inputs(parser)
-    parser.add_argument("--report", type=Path, default=REPORT, help="folder of the evaluation")
+    parser.add_argument(
+        "--report", type=Path, default=REPORT, help="folder of the evaluation (default: %(default)s)"
+    )
     parser.add_argument("--most", type=int, default=24, metavar="N", help="failures in the first section")
     args = parser.parse_args(arguments)
     return run_command(lambda: str(write(args.report, args.checkpoint, args.dataset, args.split, args.most)))

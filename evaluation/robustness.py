@@ -293,7 +293,9 @@ def main(arguments: list[str] | None = None, description: str | None = __doc__) 
     """
     parser = new_parser(description)
     add_inputs(parser)
-    parser.add_argument("--output", type=Path, default=REPORT, help="folder of the report")
+    parser.add_argument(
+        "--output", type=Path, default=REPORT, help="folder of the report (default: %(default)s)"
+    )
     parser.add_argument("--frames", type=int, default=100, metavar="N", help="only the first N frames")
     parser.add_argument(
         "--only", nargs="+", default=[*ALL, *OCCLUSIONS], choices=[*ALL, *OCCLUSIONS], metavar="KIND"

@@ -81,6 +81,8 @@ def files_of(source: str | Path, split: str | None = None) -> list[Path]:
         if not files:
             raise FileNotFoundError(f"{path}: no pictures, no videos and no Parquet files in it.")
         return files
+    if split:
+        raise FileNotFoundError(f"{path}: no data set with a split {split!r} in it.")
     if path.suffix.lower() in (".parquet", *VIDEOS, *PICTURES):
         return [path]
     raise ValueError(f"{path}: neither a picture ({', '.join(PICTURES)}) nor a video ({', '.join(VIDEOS)}).")

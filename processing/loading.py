@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+OWN_FOLDERS = {"checkpoints", "outputs", "runs"}
+"""Where this project keeps checkpoints: no owner on the Hub is meant."""
+
 
 def first_line(error: BaseException) -> str:
     """Keep an error to one line."""
@@ -17,11 +20,13 @@ def check_checkpoint(checkpoint: str) -> None:
     """Refuse a checkpoint that lacks a part before anything heavy is loaded (FileNotFoundError).
 
     Args:
-        checkpoint: A folder, or `owner/name` on the Hub.
+        checkpoint: A folder, or `owner/name` on the Hub. A misspelt folder must not be taken for the latter,
+            whose code would be run.
     """
     folder = Path(checkpoint)
     if not folder.is_dir():
-        if folder.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", checkpoint):
+        is_name = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", checkpoint)
+        if folder.exists() or not is_name or folder.parent.is_dir() or folder.parent.name in OWN_FOLDERS:
             raise FileNotFoundError(f"{checkpoint}: no such checkpoint folder.")
         return
     if not (folder / "config.json").is_file():

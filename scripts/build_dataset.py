@@ -40,12 +40,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--ray", action="store_true", help="run the shards on Ray (needs the package ray)")
-    keep = parser.add_argument_group("frames to keep")
+    keep = parser.add_argument_group("frames to keep", "of several values one is enough")
     keep.add_argument("--preset", choices=sorted(PRESETS))
-    keep.add_argument("--weather", nargs="+", default=[], choices=WEATHERS, metavar="W")
-    keep.add_argument("--timeofday", nargs="+", default=[], choices=TIMES_OF_DAY, metavar="T")
-    keep.add_argument("--scene", nargs="+", default=[], choices=PLACES, metavar="S")
-    keep.add_argument("--category", nargs="+", default=[], choices=CATEGORIES, metavar="C")
+    for name, letter, values in (
+        ("weather", "W", WEATHERS),
+        ("timeofday", "T", TIMES_OF_DAY),
+        ("scene", "S", PLACES),
+        ("category", "C", CATEGORIES),
+    ):
+        keep.add_argument(
+            f"--{name}", nargs="+", default=[], choices=values, metavar=letter, help=", ".join(values)
+        )
     parser.add_argument("--push-to-hub", metavar="REPO", help="afterwards, push the data set to the Hub")
     parser.add_argument("--public", action="store_true", help="let everybody see it there (default: private)")
     return parser.parse_args(arguments)
@@ -67,6 +72,8 @@ def run(args: argparse.Namespace) -> dict:
             raise ValueError(
                 "the licence of BDD100K's frames does not allow publishing them: leave out --public"
             )
+    if args.output.exists():
+        raise FileExistsError(f"{args.output} exists already; remove it or choose another folder")
     if args.ray:
         with needs("ray"):
             import ray  # noqa: F401
@@ -103,7 +110,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        print(
+            "interrupted" + (": the same command goes on from here" if args.bdd100k_root else ""),
+            file=sys.stderr,
+        )
         return 130
     for kind, number in report["problems"].items():
         print(f"{kind}: {number}")

@@ -35,6 +35,8 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path}: is not JSON ({error}). Name a report.json of scripts/evaluate.py."
         ) from error
+    if not isinstance(report, dict):
+        raise ValueError(f"{path}: holds no report. Name a report.json of scripts/evaluate.py.")
     missing = {"families", "classes", "counting", "consistency", "frames", "rows"} - set(report)
     if missing:
         raise ValueError(

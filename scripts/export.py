@@ -85,6 +85,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", default="tune", help="of the data set, default: %(default)s")
     parser.add_argument("--frames", type=int, default=100, help="how many at most, default: %(default)s")
     options = parser.parse_args(arguments)
+    if options.frames < 1:
+        parser.error("--frames must be at least 1")
     if options.int8 and options.format != "onnx":
         parser.error("--int8 is for --format onnx")
     if options.measure is not None and not options.int8:

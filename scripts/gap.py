@@ -16,13 +16,15 @@ from pathlib import Path
 from traffic_vlm.processing.extras import needs
 from traffic_vlm.processing.loading import check_checkpoint, first_line
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def main() -> int:
     """Parses the command line and prints the table; 2 for anything that the user can mend."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/traffic-vlm"))
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "traffic-vlm")
     parser.add_argument("--packed", type=Path, required=True, help="packed folder with the two splits")
     parser.add_argument("--splits", nargs=2, default=["train", "tune"], metavar="SPLIT")
     parser.add_argument("--frames", type=int, default=400, help="frames of each split")

@@ -64,7 +64,8 @@ def run(job: Job, ray_workers: int) -> str | None:
     state = processes()
     frames = count_frames(job)
     # Listed before anybody answers any, so that all see the same list, of which each takes an equal share.
-    mine = set(open_shards(job, frames)[state.process_index :: state.num_processes])
+    still_open = open_shards(job, frames)
+    mine = set(still_open[state.process_index :: state.num_processes])
     if state.is_main_process:
         prepare(job)
     state.wait_for_everyone()
@@ -82,9 +83,9 @@ def run(job: Job, ray_workers: int) -> str | None:
     if not state.is_main_process:
         return None
     listed = gather_rejected(job)
-    speed = (
-        f", {answered / seconds:.1f} frames a second" if answered else " (the others were answered before)"
-    )
+    speed = f", {answered / seconds:.1f} frames a second" if answered else ""
+    if not still_open:
+        speed = " (all were answered before)"
     here = (
         f"this process answered {answered} frames"
         if state.num_processes > 1

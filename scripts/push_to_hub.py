@@ -7,7 +7,7 @@ HF_TOKEN or `hf auth login`).
 Examples:
     python scripts/push_to_hub.py --model me/traffic-vlm --tag v0.1.0 --dry-run
     python scripts/push_to_hub.py --model me/traffic-vlm --space me/traffic-vlm-demo
-    python scripts/push_to_hub.py --dataset me/traffic-questions --data datasets/synthetic
+    python scripts/push_to_hub.py --dataset me/traffic-questions --data outputs/questions
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Train the tokenizer on the questions and answers of a built data set.
 
 Example:
-    python scripts/train_tokenizer.py --dataset datasets/bdd100k --output runs/tokenizer
+    python scripts/train_tokenizer.py --dataset data/bdd100k_questions --output runs/tokenizer
 """
 
 import argparse

@@ -118,6 +118,10 @@ def test_two_reports_stand_side_by_side(tmp_path):
         tmp_path / "after",
     ]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (tmp_path / "five").write_text("5", encoding="utf-8")
+    refused = subprocess.run([*command[:-1], tmp_path / "five"], capture_output=True, text=True)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "holds no report" in refused.stderr
     assert "Not asked alike: --mirror True before, False after." in said
     lines = {line.split(" | ")[0]: line for line in comparison_table(before, after).splitlines()}
     assert lines["| weather: accuracy"].endswith("| +10.0 |")

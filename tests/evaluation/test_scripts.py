@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from traffic_vlm.evaluation import explain, failures, robustness
+from traffic_vlm.evaluation import evaluator, explain, failures, robustness
 from traffic_vlm.evaluation.metrics import family_table
 from traffic_vlm.evaluation.predict import DatasetError, fingerprint
+from traffic_vlm.processing.loading import check_checkpoint
 from traffic_vlm.processing.pipeline_traffic_vlm import TrafficQuestionAnsweringPipeline
 
 ROOT = Path(__file__).parents[2]
@@ -239,3 +240,31 @@ def test_a_script_that_cannot_work_says_so_in_one_line(
     assert error.startswith("error: ")
     assert message in error
     assert "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (
+            explain.main,
+            ["--image", "f.jpg", "--text", "Why?", "--box", "100", "50", "300", "200"],
+            "fractions",
+        ),
+        (explain.main, ["--image", "f.jpg", "--text", "Why?", "--box", "0.5", "0", "0.2", "1"], "fractions"),
+        (evaluator.main, ["--dataset", "d", "--frames", "-5"], "--frames must be at least 1"),
+    ],
+)
+def test_values_without_a_meaning_are_refused(main, arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_misspelt_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for name in ("runs/mistyped", "checkpoints/traffic-vln", "mine/mistyped", "a/b/c"):
+        with pytest.raises(FileNotFoundError, match="no such checkpoint folder"):
+            check_checkpoint(name)
+    check_checkpoint("someone/traffic-vlm")
