@@ -104,7 +104,7 @@ def results(report: Mapping[str, Any]) -> str:
     verdicts = [row["sees"] for row in report["families"] if "sees" in row]
     seen = [verdict for verdict in verdicts if verdict is not None]
     unknown = len(verdicts) - len(seen)
-    few = f" (of {unknown} there are too few frames)" if unknown else ""
+    few = f", {unknown} have too few frames to tell" if unknown else ""
     lines += [
         "",
         f"{sum(seen)} families of questions see the picture, {len(seen) - sum(seen)} are not shown to{few}. "

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from launching import ON_CPU
 from launching import processes as processes_command
-from traffic_vlm.evaluation import alignment, evaluator, report
+from traffic_vlm.evaluation import alignment, evaluator, report, views
 from traffic_vlm.evaluation.metrics import PredictionError
 from traffic_vlm.evaluation.predict import DatasetError, load
 
@@ -166,6 +166,12 @@ def test_calibration_is_fitted_to_answers_as_users_get_them(capsys):
         with pytest.raises(SystemExit):
             evaluator.main(["--dataset", "d", "--write-calibration", *option])
         assert f"leave out {option[0]}" in capsys.readouterr().err
+
+
+def test_every_table_that_an_evaluation_writes_is_known_as_its_own(reported):
+    _, output = reported
+    written = {path.stem.removeprefix("predictions") for path in output.glob("predictions*.parquet")}
+    assert {"", "-shuffled", "-tune"} <= written <= set(views.SUFFIXES)
 
 
 def test_scoring_leaves_other_models_answers_alone(dataset, tmp_path):
