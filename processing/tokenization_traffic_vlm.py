@@ -17,9 +17,10 @@ them.
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<image>")
 NUM_LOCATIONS = 1024
@@ -29,7 +30,7 @@ PLACES = ("Ahead", "On the left", "On the right")
 """What an answer begins with whose decision goes on behind the comma ("On the left, close.")."""
 
 
-def decision_lengths(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Sequence[int]]) -> list[int]:
+def decision_lengths(tokenizer: Any, rows: Iterable[Sequence[int]]) -> list[int]:
     """How many tokens of each answer are its decision, whose probability is the confidence.
 
     Args:
