@@ -381,7 +381,7 @@ def test_frames_without_things_are_copied_as_they_are():
         "questions": [{"family": "weather"}],
         "image_id": "a",
     }
-    pairs = list(_with_copies([row], 2, 0.3, 0))
+    pairs = list(_with_copies([row], ["moved", "joined"], 0.3, 0))
     assert [copy["copy"] for _, copy in pairs] == [0, 1, 2]
     assert all(
         picture.size == image.size and copy["questions"] == [{"family": "weather"}] for picture, copy in pairs
