@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from .glance import glance, glance_table
-from .metrics import beside, percent
+from .metrics import percent, rival_risk
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 SHOWN = (
@@ -230,7 +230,7 @@ def safety(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
     if chosen.get("threshold") is not None:
         text = (
             f"{percent(chosen['coverage'])}% of the safety questions are answered, at a risk of "
-            f"{percent(chosen['risk'])}%{beside(chosen)}; it was chosen for {chosen['target_risk']:.0%}"
+            f"{percent(chosen['risk'])}%{rival_risk(chosen)}; it was chosen for {chosen['target_risk']:.0%}"
         )
         found.append(("At the shipped threshold of abstention", text))
     return found

@@ -616,7 +616,7 @@ def percent(value: float | None, span: tuple[float, float] | None = None) -> str
     return text if span is None else f"{text} [{100 * span[0]:.1f}, {100 * span[1]:.1f}]"
 
 
-def beside(abstention: Mapping[str, Any]) -> str:
+def rival_risk(abstention: Mapping[str, Any]) -> str:
     """What always the same answer risks, in brackets; nothing in a report that does not hold it."""
     risk = abstention.get("constant_risk")
     return "" if risk is None else f" (always the commonest answer: {percent(risk)}%)"

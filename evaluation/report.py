@@ -7,7 +7,7 @@ from typing import Any
 
 from .baselines import MOST_DECISIONS
 from .glance import glance_table
-from .metrics import FIVE_WAY_FAMILY, beside, format_table, percent
+from .metrics import FIVE_WAY_FAMILY, format_table, percent, rival_risk
 
 WEIGHED = ("macro_precision", "weighted_precision", "weighted_f1")
 
@@ -318,8 +318,8 @@ def _calibration_lines(found: Mapping[str, Any], pictures: Sequence[str]) -> lis
             if a["threshold"] is None
             else f"Safety questions: abstaining below a confidence of {a['threshold']:.3f} (chosen on the "
             f"tuning split for {a['target_risk']:.0%} risk) answers {percent(a['coverage'])}% at a risk of "
-            f"{percent(a['risk'])}%{beside(a)} and gives up {percent(a['wrongly_refused'])}% of the right "
-            "answers.",
+            f"{percent(a['risk'])}%{rival_risk(a)} and gives up {percent(a['wrongly_refused'])}% of the "
+            "right answers.",
             "",
         ]
     elif fitted:

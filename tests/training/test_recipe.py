@@ -68,6 +68,12 @@ def test_bad_overrides_are_refused(override, message):
         load_recipe(ROOT / "configs" / "train" / "tiny.yaml", [override])
 
 
+def test_no_copy_is_both_pasted_into_and_joined():
+    shares = ["data.variants=4", "data.paste=0.75", "data.join=0.5"]
+    with pytest.raises(RecipeError, match="more than 1 together"):
+        load_recipe(ROOT / "configs" / "train" / "tiny.yaml", shares)
+
+
 def test_the_best_captions_are_not_chosen_by_a_score_of_answers():
     path = ROOT / "configs" / "train" / "siglip_pretrain.yaml"
     for metric in METRICS["captions"]:
