@@ -18,6 +18,7 @@ def page(browser, address):
     page.on("request", lambda request: page.asked.append(request.url))
     page.goto(address)
     page.get_by_role("heading", name="TrafficVLM").wait_for()
+    page.locator("#status[role=status]").wait_for()  # what `AFTER_LOADING` adds comes some time after the heading
     yield page
     hosts = {urlsplit(url).hostname for url in page.asked if url.startswith("http")}
     assert hosts == {"127.0.0.1"}, "nothing comes from elsewhere"
