@@ -202,6 +202,8 @@ def _sight(result: Mapping[str, Any]) -> list[Number]:
     yes_no = [row for row in rows if row.get("kind") == "yes/no" and "gain" in row]
     means = grounding.get("presence", {}).get("mean_over_categories", {})
     above, ratio = means.get("above_centre", {}), means.get("ratio", {})
+    blind = means.get("blind_ratio", {}).get("mean", 0.0)  # earlier reports have no blind map
+    rival = ("blind map", blind) if blind > 1 else ("even map", 1.0)
     lost, elsewhere = (grounding.get("drop", {}).get(name, {}) for name in ("evidence", "elsewhere"))
     beside = "as much blanked elsewhere"
     return [
@@ -215,7 +217,11 @@ def _sight(result: Mapping[str, Any]) -> list[Number]:
             "pointing game above the centre (mean over categories)", above, "mean", "the centre", 0.0,
             unit="points",
         ),
-        _score("mass ratio (mean over categories)", ratio, "mean", "even map", 1.0, unit="ratio"),
+        _score(
+            "pointing game above the blind map (mean over categories)", means.get("above_blind", {}), "mean",
+            "the blind map", 0.0, unit="points",
+        ),
+        _score("mass ratio (mean over categories)", ratio, "mean", *rival, unit="ratio"),
         _score(
             "probability lost when the evidence is blanked", lost, "mean", beside, elsewhere.get("mean"),
             unit="points",

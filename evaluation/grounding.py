@@ -1,7 +1,8 @@
 """Whether attention lies on the evidence: entropy, mass ratio, pointing game, sinks, per layer and head.
 
-Each number stands beside what a map knows without looking: mass ratio 1 is an even map, and the pointing
-game has the picture's centre as its baseline, which is high wherever photographers aim.
+Each number stands beside what a map knows without looking: mass ratio 1 is an even map, the pointing game
+has the picture's centre as its baseline, which is high wherever photographers aim, and both have the blind
+map, the mean of the maps of the same question about other frames: in any frame cars are on the road.
 """
 
 from __future__ import annotations
@@ -19,6 +20,14 @@ from .metrics import mean_with_interval
 TOLERANCE = 15 / 512
 SINK_PATCHES = 4
 ASPECT = 9 / 16
+#: What `scored` says of a map.
+SCORES = ("entropy", "mass", "ratio", "pointing", "centre", "blind_ratio", "blind_pointing")
+#: What it leads by: score -> the score and what that is compared with.
+LEADS = {
+    "above_centre": ("pointing", "centre"),
+    "above_blind": ("pointing", "blind_pointing"),
+    "ratio_above_blind": ("ratio", "blind_ratio"),
+}
 
 Boxes = Sequence[Sequence[float]]
 
@@ -108,10 +117,50 @@ def sink_mass(maps: np.ndarray, patches: int = SINK_PATCHES) -> float:
     return float(np.sort(mean)[-patches:].sum())
 
 
+def blind_maps(maps: np.ndarray, frames: np.ndarray, questions: np.ndarray) -> np.ndarray:
+    """What a map can know of the evidence without looking: where the maps of other frames lie.
+
+    Args:
+        maps: (rows, height, width), each sums to 1.
+        frames: (rows,) which frame each is of.
+        questions: (rows,) the kind of question that each belongs to.
+
+    Returns:
+        (rows, height, width): for each row the mean map of the same question over all other frames, an even
+        map where there is none.
+    """
+    result = np.full(maps.shape, 1 / np.prod(maps.shape[1:]))
+    for question in np.unique(questions):
+        rows = np.flatnonzero(questions == question)
+        of_frame = pd.factorize(frames[rows])[0]
+        own, count = np.zeros((of_frame.max() + 1, *maps.shape[1:])), np.bincount(of_frame)
+        np.add.at(own, of_frame, maps[rows])
+        if len(count) > 1:
+            others = len(rows) - count[of_frame]
+            result[rows] = (own.sum(0) - own[of_frame]) / others[:, None, None]
+    return result
+
+
 def scored(table: pd.DataFrame, maps: np.ndarray) -> pd.DataFrame:
-    """The table of rows with the scores of their maps (`score_map`) as columns."""
-    scores = [score_map(m, boxes) for m, boxes in zip(maps, table["evidence"], strict=True)]
-    return table.reset_index(drop=True).join(pd.DataFrame(scores))
+    """The table of rows with the scores of their maps as columns.
+
+    Args:
+        table: rows with `evidence`, `image_id` and `family`.
+        maps: (rows, height, width), each sums to 1.
+
+    Returns:
+        The table with `SCORES` (those of `score_map`, and those of the blind map) and `LEADS`.
+    """
+    blind = blind_maps(maps, table["image_id"].astype(str).to_numpy(), table["family"].to_numpy())
+    scores = []
+    for attention, without_looking, boxes in zip(maps, blind, table["evidence"], strict=True):
+        other = score_map(without_looking, boxes)
+        others = {"blind_ratio": other["ratio"], "blind_pointing": other["pointing"]}
+        scores.append(score_map(attention, boxes) | others)
+    columns = pd.DataFrame(scores, columns=list(SCORES))
+    for name, (ours, theirs) in LEADS.items():
+        columns[name] = columns[ours] - columns[theirs]
+    return table.reset_index(drop=True).join(columns)
 
 
 def summarise(rows: pd.DataFrame) -> dict[str, Any]:
@@ -121,15 +170,11 @@ def summarise(rows: pd.DataFrame) -> dict[str, Any]:
         rows: from `scored`.
 
     Returns:
-        n, and for entropy, mass, ratio, pointing, centre and above_centre (pointing minus centre, paired)
-        the mean and its interval.
+        n, and for each of `SCORES` and `LEADS` (paired differences) the mean and its interval.
     """
     frames = rows["image_id"].astype(str).tolist()
-    columns = {
-        name: rows[name].to_numpy(float) for name in ("entropy", "mass", "ratio", "pointing", "centre")
-    }
-    columns["above_centre"] = columns["pointing"] - columns["centre"]
-    return {"n": len(rows)} | {name: mean_with_interval(values, frames) for name, values in columns.items()}
+    found = {name: mean_with_interval(rows[name].to_numpy(float), frames) for name in (*SCORES, *LEADS)}
+    return {"n": len(rows)} | found
 
 
 def by_head(table: pd.DataFrame, maps: np.ndarray) -> list[dict[str, Any]]:
@@ -145,7 +190,8 @@ def by_head(table: pd.DataFrame, maps: np.ndarray) -> list[dict[str, Any]]:
     result = []
     for layer in range(maps.shape[1]):
         for head in range(maps.shape[2]):
-            part = scored(table, maps[:, layer, head])
+            attention = maps[:, layer, head]
+            part = pd.DataFrame([score_map(m, b) for m, b in zip(attention, table["evidence"], strict=True)])
             means = {
                 name: round(float(part[name].mean()), 6)
                 for name in ("entropy", "ratio", "pointing", "centre")
@@ -155,7 +201,7 @@ def by_head(table: pd.DataFrame, maps: np.ndarray) -> list[dict[str, Any]]:
                     "layer": layer,
                     "head": head,
                     **means,
-                    "sink_mass": round(sink_mass(maps[:, layer, head]), 6),
+                    "sink_mass": round(sink_mass(attention), 6),
                 }
             )
     return result

@@ -122,20 +122,17 @@ def look(model: Any, processor: Any, view: View, table: pd.DataFrame, output: Pa
     if rows.empty:
         return None
     rows = grounding.scored(rows, maps_of(maps.evidence_maps, model, processor, view, rows, "evidence maps"))
-    rows["above_centre"] = rows["pointing"] - rows["centre"]
     here = rows[rows["family"].str.startswith("presence") & (rows["truth"] == "yes")]
     here = here if len(here) else rows
     keep = ["image_id", "question", "family", "evidence_category", "prediction", "correct"]
-    keep += ["entropy", "mass", "ratio", "pointing", "centre"]
+    keep += grounding.SCORES
     if PartialState().is_main_process:
         save(rows[keep], output / "grounding.parquet")
     groups = rows.groupby(rows["family"].map(group_of))
     result: dict[str, Any] = {
         "presence": {
             "all": grounding.summarise(here),
-            "mean_over_categories": {
-                c: macro(here, c) for c in ("pointing", "centre", "above_centre", "ratio")
-            },
+            "mean_over_categories": {c: macro(here, c) for c in (*grounding.SCORES, *grounding.LEADS)},
             "by_category": {
                 str(c): grounding.summarise(part) for c, part in here.groupby("evidence_category")
             },
@@ -152,7 +149,7 @@ def look(model: Any, processor: Any, view: View, table: pd.DataFrame, output: Pa
 
 def _compare(model: Any, processor: Any, view: View, rows: pd.DataFrame) -> dict[str, Any]:
     """Every head, and the kinds of maps side by side, on the same rows."""
-    bare = rows.drop(columns=["entropy", "mass", "ratio", "pointing", "centre", "above_centre"])
+    bare = rows.drop(columns=[*grounding.SCORES, *grounding.LEADS])
     methods, sinks = {}, 0.0
     for name, method in maps.METHODS.items():
         attention = maps_of(method, model, processor, view, bare, f"{name} maps")

@@ -15,8 +15,9 @@ WEIGHED = ("macro_precision", "weighted_precision", "weighted_f1")
 def verdict(grounding: Mapping[str, Any] | None) -> dict[str, Any]:
     """Whether the visualisations prove grounding, by rule.
 
-    Proof is: pointing game above the centre baseline, mass ratio above 1, and a larger drop when the evidence
-    is blanked than when as much is blanked elsewhere, each with its whole 95% interval.
+    Proof is: pointing game above the centre baseline, mass ratio above 1, both above those of the blind map
+    (`grounding.blind_maps`), and a larger drop when the evidence is blanked than when as much is blanked
+    elsewhere, each with its whole 95% interval.
 
     Args:
         grounding: from `looking.look`, `None` where nothing could be measured.
@@ -33,7 +34,9 @@ def verdict(grounding: Mapping[str, Any] | None) -> dict[str, Any]:
     drop = grounding.get("drop", {}).get("difference", unmeasured)
     tests = {
         "the pointing game is above the centre baseline": (everything["above_centre"], 0.0),
+        "the pointing game is above the blind map's": (everything.get("above_blind", unmeasured), 0.0),
         "the mass ratio is above 1": (everything["ratio"], 1.0),
+        "the mass ratio is above the blind map's": (everything.get("ratio_above_blind", unmeasured), 0.0),
         "blanking the evidence costs more than blanking as much elsewhere": (drop, 0.0),
     }
     passed = [
@@ -338,8 +341,13 @@ def _span(value: Mapping[str, Any], digits: int = 2) -> str:
 
 def _grounding_lines(found: Mapping[str, Any], pictures: Sequence[str]) -> list[str]:
     presence = found["presence"]
-    head = ["questions", "n", "mass ratio", "pointing game", "centre", "above centre", "entropy"]
-    names = ("ratio", "pointing", "centre", "above_centre", "entropy")
+    shown = {
+        "mass ratio": "ratio", "blind map": "blind_ratio", "pointing game": "pointing", "centre": "centre",
+        "above centre": "above_centre", "blind map's pointing": "blind_pointing",
+        "above blind map": "above_blind", "entropy": "entropy",
+    }  # fmt: skip
+    names = [name for name in shown.values() if name in presence["all"]]  # earlier reports had fewer
+    head = ["questions", "n", *(title for title, name in shown.items() if name in names)]
     asked = "presence" if "presence" in found["groups"] else "every question with evidence"
     groups = {f"{asked}, all": presence["all"]}
     groups |= {f"{asked}: {name}": value for name, value in presence["by_category"].items()}
@@ -347,12 +355,12 @@ def _grounding_lines(found: Mapping[str, Any], pictures: Sequence[str]) -> list[
     lines = [
         "## Grounding",
         "",
-        "Mass ratio: attention on the evidence over what an even map puts there. Pointing game:",
+        "Mass ratio: attention on the evidence over what an even map puts there. Pointing game: the "
+        "strongest patch lies within 15 pixels (at 512) of the evidence; beside it the picture's centre. "
+        "Blind map: the mean of the maps of the same question about other frames, what is known without "
+        "looking.",
         "",
     ]
-    lines[-2] += (
-        " the strongest patch lies within 15 pixels (at 512) of the evidence; beside it the picture's centre."
-    )
     lines += _table(head, [(g, v["n"], *(_span(v[n]) for n in names)) for g, v in groups.items()])
     sinks = found["sink_mass"]
     lines += [

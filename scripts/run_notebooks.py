@@ -34,6 +34,8 @@ def execute(path: Path) -> nbformat.NotebookNode:
     client = NotebookClient(
         notebook,
         timeout=600,
+        startup_timeout=300,
+        iopub_timeout=120,  # output that comes later would be lost without a word
         kernel_name="python3",
         resources={"metadata": {"path": str(FOLDER)}},
         extra_arguments=["--log-level=ERROR"],

@@ -1,10 +1,18 @@
 """Fixtures that several folders of tests share."""
 
 import faulthandler
+import os
 from pathlib import Path
 
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
+from hypothesis import settings
+
+# The same examples each time, however long one takes: what fails, fails by the code and not by the machine.
+settings.register_profile("any machine", deadline=None, derandomize=True, database=None)
+settings.load_profile("any machine")
+# Pages and hubs of these tests are on this machine, where a proxy does not reach.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def browser():
     patience = threading.Timer(60, lambda: [child.kill() for child in psutil.Process().children(True)])
     try:
         with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+            browser = driver.chromium.launch(executable_path=chromium, args=FLAGS, timeout=180_000)
             yield browser
             patience.start()
             browser.close()

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 
@@ -16,7 +17,8 @@ def serve(command, env=None, cwd=ROOT):
     pytest.importorskip("gradio", reason="needs the extra [app]")
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", cwd=cwd,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **(env or {})},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1",
+             "GRADIO_TEMP_DIR": tempfile.mkdtemp(), **(env or {})},
     )  # fmt: skip
     said = []
     for line in process.stdout:

@@ -32,10 +32,10 @@ def test_the_folder_alone_starts_in_a_fresh_process(checkpoint, tmp_path):
     check = "import traffic_vlm.app, sys; sys.stdout.write(traffic_vlm.app.__file__)"
     process, address = serve([sys.executable, "-S", "app.py"], environment, tmp_path / "space")
     try:
-        with urllib.request.urlopen(address, timeout=60) as response:
+        with urllib.request.urlopen(address, timeout=200) as response:
             page = response.read().decode()
         assert "TrafficVLM" in page
-        assert "The frame" in page or "Pick a frame" in page
+        assert "Pick a frame" in page
     finally:
         stop(process)
     found = subprocess.run(

@@ -77,8 +77,9 @@ def checkout(tmp_path_factory, own) -> Path:
     """A copy of the checkout with a frame, COCO annotations and a YOLO folder beside it."""
     folder = tmp_path_factory.mktemp("newcomer") / "checkout"
     ignore = shutil.ignore_patterns(
-        ".git", ".venv", "outputs", "runs", "data", "*.egg-info", "__pycache__", ".*_cache", "*.part"
-    )
+        ".git", ".venv", "outputs", "runs", "data", "datasets", "build", "dist", "*.egg-info", "__pycache__",
+        ".*_cache", ".hypothesis", "*.part"
+    )  # fmt: skip
     shutil.copytree(ROOT, folder, ignore=ignore)
     render_scene(7).image.save(folder / "frame.jpg")
     for name in ("frames", "my_yolo_folder"):

@@ -66,7 +66,8 @@ def report():
         },
         "grounding": {
             "presence": {"mean_over_categories": {
-                "above_centre": spread, "ratio": {"mean": 15.5, "interval": [14.0, 17.0]}
+                "above_centre": spread, "ratio": {"mean": 15.5, "interval": [14.0, 17.0]},
+                "above_blind": spread, "blind_ratio": {"mean": 2.5, "interval": [2.0, 3.0]},
             }},
             "drop": {"evidence": spread, "elsewhere": {"mean": -0.003, "interval": [-0.01, 0.01]}},
         },
@@ -93,6 +94,7 @@ def test_every_interval_of_the_report_is_shown_in_its_unit(report):
         "mirrored frames": "80.0% [75.0, 85.0]",
         "yes/no families: gain": "25.0 points",
         "pointing game above the centre": "30.0 points [20.0, 40.0]",
+        "pointing game above the blind map": "30.0 points [20.0, 40.0]",
         "mass ratio": "15.50 [14.00, 17.00]",
         "probability lost when the evidence is blanked": "30.0 points [20.0, 40.0]",
         "calibration error": "2.0 points [1.0, 2.5]",
@@ -105,6 +107,9 @@ def test_every_number_has_a_rival_or_says_why_not(report):
     text = glance_table(report)
     assert line(text, "probability lost").endswith("| -0.3 points (as much blanked elsewhere) |")
     assert text.count("-0.3 points") == 1
+    assert line(text, "mass ratio").endswith("| 2.50 (blind map) |")
+    report["grounding"]["presence"]["mean_over_categories"]["blind_ratio"]["mean"] = 0.5
+    assert line(glance_table(report), "mass ratio").endswith("| 1.00 (even map) |")
     for name in ("paraphrases", "mirrored frames"):
         assert line(text, name).endswith("| no rival: a constant answer would reach 100% |")
         assert not any(number.startswith(name) for number in to_beat(report))

@@ -57,12 +57,37 @@ def test_sinks_are_patches_that_get_attention_whatever_is_asked():
 
 def test_a_summary_has_paired_intervals():
     table = pd.DataFrame({"image_id": list("abcdef"), "evidence": [[BOX]] * 3 + [[(0.8, 0.0, 0.9, 0.1)]] * 3})
+    table["family"] = "presence_car"
     attention = np.stack([one_patch(1, 2)] * 3 + [one_patch(0, 6)] * 3)
     summary = g.summarise(g.scored(table, attention))
     assert summary["pointing"] == {"mean": 1.0, "interval": (1.0, 1.0)}
     assert summary["above_centre"]["mean"] == 0.5
     low, high = summary["above_centre"]["interval"]
     assert 0 <= low < 0.5 < high <= 1
+
+
+def test_the_blind_map_is_that_of_other_frames_asked_the_same():
+    maps = np.stack([one_patch(1, 2), one_patch(1, 3), one_patch(0, 0), one_patch(3, 7), one_patch(2, 2)])
+    frames, asked = np.array(list("aabca")), np.array(["car", "car", "car", "car", "bus"])
+    blind = g.blind_maps(maps, frames, asked)
+    others = (one_patch(0, 0) + one_patch(3, 7)) / 2
+    assert np.allclose(blind[0], others), "neither its own map nor that of the same frame's other question"
+    assert np.allclose(blind[1], others)
+    assert np.allclose(blind[2], (maps[0] + maps[1] + maps[3]) / 3)
+    assert np.allclose(blind[4], 1 / 32), "no other frame is asked about a bus"
+    assert np.allclose(blind.sum((1, 2)), 1)
+
+
+def test_maps_that_always_lie_where_cars_mostly_are_lead_the_blind_map_by_nothing():
+    table = pd.DataFrame({"image_id": range(8), "family": "presence_car", "evidence": [[BOX]] * 8})
+    habit = g.summarise(g.scored(table, np.stack([one_patch(1, 2)] * 8)))
+    assert habit["ratio"]["mean"] == 16, "fifteen more than an even map"
+    assert habit["ratio_above_blind"]["mean"] == habit["above_blind"]["mean"] == 0
+    where = [(i % 4, i % 8) for i in range(8)]
+    boxes = [[(c / 8 + 0.01, r / 4 + 0.01, c / 8 + 0.1, r / 4 + 0.2)] for r, c in where]
+    seen = g.summarise(g.scored(table.assign(evidence=boxes), np.stack([one_patch(*at) for at in where])))
+    assert seen["above_blind"]["mean"] == 1
+    assert seen["ratio_above_blind"]["mean"] == 32
 
 
 @pytest.mark.parametrize("frames", [1, 4, 5])

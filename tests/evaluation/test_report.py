@@ -84,8 +84,9 @@ def test_pointing_and_ratio_count_where_nothing_could_be_blanked(drop):
     everything = {"above_centre": span(0.1, 0.2), "ratio": span(3, 4)}
     verdict = report.verdict({"presence": {"all": everything}, **drop})
     assert verdict["proven"] is False
-    assert "not shown that blanking the evidence" in verdict["sentence"]
-    assert "Shown is that the pointing game is above" in verdict["sentence"]
+    assert "nor that blanking the evidence" in verdict["sentence"]
+    assert "nor that the mass ratio is above the blind map's" in verdict["sentence"], "earlier have none"
+    assert "Shown is that the pointing game is above the centre" in verdict["sentence"]
 
 
 @pytest.mark.parametrize(

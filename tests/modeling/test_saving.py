@@ -125,6 +125,7 @@ def test_a_strangers_offline_process_loads_it(tiny_model, tiny_inputs, tmp_path)
         }
     torch.save(case, tmp_path / "model" / "case.pt")
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": ""}
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # other sums of the same bits elsewhere
     result = subprocess.run(
         [sys.executable, "-c", STRANGER, str(tmp_path / "model")],
         cwd=tmp_path,

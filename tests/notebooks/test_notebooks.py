@@ -72,7 +72,7 @@ def test_is_stored_clean(name):
             assert output.get("name") != "stderr"
             text = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
             places = ("/home/", "/Users/", "C:\\", tempfile.gettempdir(), str(Path.home()), str(ROOT))
-            assert not any(place in text for place in places)
+            assert not any(place in text for place in places if place != "/"), "a home may be the root"
 
 
 def test_frames_of_ones_own_are_opened_upright():

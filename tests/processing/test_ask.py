@@ -175,7 +175,8 @@ def test_as_a_command_in_another_folder_offline(checkpoint, frame, tmp_path):
     result = subprocess.run(
         good, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", check=False
     )
-    assert (result.returncode, result.stderr) == (0, "")
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
     found = json.loads(result.stdout)
     assert [one["question"] for one in found] == [QUESTIONS[0], foreign]
     assert found[0]["answer"] == ANSWERS["red"][0]

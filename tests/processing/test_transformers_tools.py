@@ -80,9 +80,10 @@ def server(checkpoint, tmp_path):
     pytest.importorskip("transformers.decision")
     if not getattr(import_utils, "is_serve_available", lambda: False)():
         pytest.skip("transformers[serving] is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    free = socket.socket()  # kept, so that no other test is given its port before the server listens
+    free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
     command = [
         str(Path(sysconfig.get_path("scripts")) / "transformers"),
         "serve",
@@ -111,6 +112,7 @@ def server(checkpoint, tmp_path):
         yield f"http://127.0.0.1:{port}/v1/chat/completions", str(checkpoint)
     finally:
         stop(process)
+        free.close()
 
 
 def test_transformers_serve_answers_an_openai_request_with_an_image(server, pictures):

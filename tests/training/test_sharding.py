@@ -52,7 +52,7 @@ def test_two_halves_learn_what_the_whole_learns(make_recipe, tmp_path):
         command = [*processes(2), str(tmp_path / "report.py"), str(tmp_path / "recipe.yaml"), stop]
         command += [f"data.dataset={recipe.data.dataset}", f"run.output={recipe.run.output}"]
         command += ["run.validate_split=val", *options]
-        result = subprocess.run(command, cwd=ROOT, env=FSDP, capture_output=True, text=True, timeout=280)
+        result = subprocess.run(command, cwd=ROOT, env=FSDP, capture_output=True, text=True, timeout=600)
         assert result.returncode == 0, result.stderr[-3000:]
         # Anywhere in a line: what the other process prints may end in the middle of one.
         shares = list(map(float, re.findall(r"share (\d\.\d\d)", result.stdout)))
