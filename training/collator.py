@@ -64,12 +64,14 @@ class Collator:
         grid: `(rows, columns)` of patches.
         questions_per_image: K.
         mirror: Probability of a mirrored frame.
-        max_row_tokens: Rows longer than this wait for a batch with `allow_long`.
+        max_row_tokens: Rows longer than this are drawn in every `long_every`-th step only, so many times as
+            often there.
         seed: The run's seed.
         placeholders: `<image>` tokens in front of every prompt, as many as patches for prefix fusion.
         rephrase: Probability that a question is asked in words drawn anew, so that the same frame is not
             always asked in the same words.
         count_smoothing: Probability that a count is taught as one more or one less.
+        long_every: See `max_row_tokens`.
     """
 
     def __init__(
@@ -85,10 +87,11 @@ class Collator:
         placeholders: int = 0,
         rephrase: float = 0.0,
         count_smoothing: float = 0.0,
+        long_every: int = 1,
     ) -> None:
         self.split, self.weights, self.grid, self.seed = split, weights, grid, seed
         self.max_row_tokens, self.rephrase, self.count_smoothing = max_row_tokens, rephrase, count_smoothing
-        self.questions_per_image, self.mirror = questions_per_image, mirror
+        self.questions_per_image, self.mirror, self.long_every = questions_per_image, mirror, long_every
         self.pad, self.bos, self.eos = tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id
         self.tokenizer = tokenizer
         self.start = [tokenizer.image_token_id] * placeholders + [self.bos]
@@ -107,14 +110,14 @@ class Collator:
     def _length(self, question: dict[str, Any]) -> int:
         return len(self.encode(question["question"] + "\n")) + len(self.encode(question["answer"])) + 2
 
-    def __call__(self, step: int, indices: np.ndarray, allow_long: bool = True) -> Batch:
+    def __call__(self, step: int, indices: np.ndarray) -> Batch:
         """Makes the batch of some packed rows.
 
         Args:
             step: The step it is for; with the seed and the row it decides what is drawn.
             indices: `(frames,)` rows of the packed split.
-            allow_long: Whether rows longer than `max_row_tokens` may be drawn.
         """
+        allow_long = self.allows_long(step)
         frames, sequences, weights, evidence, patch_labels, keeps = [], [], [], [], [], []
         for index in indices:
             rng = np.random.default_rng((self.seed, 1, step, int(index)))
@@ -144,9 +147,16 @@ class Collator:
             keeps_weather=torch.tensor(keeps),
         )
 
+    def allows_long(self, step: int) -> bool:
+        """Whether rows longer than `max_row_tokens` may be drawn in a step."""
+        return step % self.long_every == 0
+
     def _draw(self, index: int, rng: np.random.Generator, allow_long: bool) -> tuple[np.ndarray, np.ndarray]:
-        allowed = None if allow_long or not self.short[index].any() else self.short[index]
-        return self.weights.draw(int(index), self.questions_per_image, rng, allowed)
+        short, factors = self.short[index], None
+        if short.any():  # else its long rows are drawn in every step
+            # What waits for the others' turn comes as much oftener in its own.
+            factors = np.where(short, 1.0, self.long_every if allow_long else 0.0)
+        return self.weights.draw(int(index), self.questions_per_image, rng, factors)
 
     def _words(self, question: dict[str, Any], rng: np.random.Generator, allow_long: bool) -> str:
         """The question as it stands in the row, or in other words of its family."""

@@ -35,14 +35,14 @@ class PairCollator(Collator):
     A step of `optim.batch_size` frames encodes twice as many.
     """
 
-    def __call__(self, step: int, indices: np.ndarray, allow_long: bool = True) -> PairBatch:
+    def __call__(self, step: int, indices: np.ndarray) -> PairBatch:
         """Makes the batch of some packed rows; see `Collator`."""
         self.opposite: list[list[tuple[int, int]]] = []
         # Both draw the same questions in the same words: all draws come from step and frame.
         self.mirror = 0.0
-        straight = super().__call__(step, indices, allow_long)
+        straight = super().__call__(step, indices)
         self.mirror = 1.0
-        mirrored = super().__call__(step, indices, allow_long)
+        mirrored = super().__call__(step, indices)
         rows = torch.arange(len(straight.input_ids))
         pairs = [torch.stack([rows, rows + len(rows)], dim=1)]
         for frame, places in enumerate(self.opposite):  # of many frames, none

@@ -81,8 +81,8 @@ class DataSection:
         family_share: Relative share of single families; 1 for those not named.
         frame_balance: Families by whose answers frames are drawn, with an exponent as in `balance`: frames
             with a rare answer come more often.
-        max_row_tokens: Rows longer than this are asked only in every `long_every`-th batch, so that a few
-            long answers do not pad all short ones.
+        max_row_tokens: Rows longer than this are asked only in every `long_every`-th step, there as much
+            oftener, so that a few long answers do not pad all short ones.
         long_every: See `max_row_tokens`.
         limit_frames: Use only so many training frames; None uses all. What is pasted and joined may still
             come from the others.

@@ -25,8 +25,9 @@ class QuestionWeights:
 
     A row of family f whose answer has frequency p in its group (the rows of f asked in the same words, of
     frames with things pasted in, of joined frames or of others: else a seam would tell what to answer) has
-    the weight `share[f] / mass[f] * p ** -balance[f]`, where `mass[f]` normalises the family to its share. K
-    rows of a frame are drawn by systematic sampling with probabilities proportional to the weights (Madow
+    the weight `share[f] / mass[f] * p ** -balance[f]`, where `mass[f]` normalises the family to its share.
+    Both count a row as often as its frame is shown so (`draw_chances`): copies are asked less than frames.
+    K rows of a frame are drawn by systematic sampling with probabilities proportional to the weights (Madow
     1949), so that K is fixed and no row comes twice. What the fixed K distorts, such as a rare answer that
     would have to be drawn more than once, goes into a loss weight: weight over inclusion probability, cut at
         4.
@@ -36,6 +37,7 @@ class QuestionWeights:
         balance: Exponent for families not in `family_balance`.
         family_balance: Exponents of single families.
         family_share: Shares of single families; 1 for the others.
+        chances: `(rows,)` how often each row's frame is drawn; None draws all alike.
     """
 
     def __init__(
@@ -44,37 +46,42 @@ class QuestionWeights:
         balance: float = 0.75,
         family_balance: dict[str, float] | None = None,
         family_share: dict[str, float] | None = None,
+        chances: np.ndarray | None = None,
     ) -> None:
         family_balance, family_share = family_balance or {}, family_share or {}
         asked = [
             [(q["family"], q["question"].lower(), made_of(row), answer_key(q)) for q in row["questions"]]
             for row in rows
         ]
+        chances = np.ones(len(asked)) if chances is None else chances
         wording = Counter(entry[:3] for row in asked for entry in row)
 
         def group(family: str, question: str, parts: str) -> tuple[str, str, str]:
             is_large = wording[family, question, parts] >= SMALLEST_GROUP
             return family, question if is_large else "", parts
 
-        answers: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
-        for *asked_as, answer in (entry for row in asked for entry in row):
-            answers[group(*asked_as)][answer] += 1
+        answers: dict[tuple[str, str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for row, chance in zip(asked, chances.tolist(), strict=True):
+            for *asked_as, answer in row:
+                answers[group(*asked_as)][answer] += chance
 
         def raw(family: str, question: str, parts: str, answer: str) -> float:
             counts = answers[group(family, question, parts)]
-            return (counts[answer] / counts.total()) ** -family_balance.get(family, balance)
+            return (counts[answer] / sum(counts.values())) ** -family_balance.get(family, balance)
 
         self.weights = [np.array([raw(*entry) for entry in row]) for row in asked]
-        mass: Counter[str] = Counter()
-        for row, weights in zip(asked, self.weights, strict=True):
+        mass: dict[str, float] = defaultdict(float)
+        for row, weights, chance in zip(asked, self.weights, chances, strict=True):
             for (family, *_), weight in zip(row, weights, strict=True):
-                mass[family] += weight
+                mass[family] += weight * chance
         for row, weights in zip(asked, self.weights, strict=True):
             weights *= [family_share.get(family, 1.0) / mass[family] for family, *_ in row]
-        self.mean_total = float(np.mean([weights.sum() for weights in self.weights if len(weights)]))
+        totals = np.array([weights.sum() for weights in self.weights])
+        some = np.array([len(weights) > 0 for weights in self.weights])
+        self.mean_total = float(np.average(totals[some], weights=chances[some]))
 
     def draw(
-        self, frame: int, count: int, rng: np.random.Generator, allowed: np.ndarray | None = None
+        self, frame: int, count: int, rng: np.random.Generator, factors: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws questions of one frame.
 
@@ -82,12 +89,12 @@ class QuestionWeights:
             frame: Its index.
             count: How many (K); a frame with fewer repeats some, with the loss weight shared.
             rng: Source of randomness.
-            allowed: Mask of the rows that may be drawn; None allows all.
+            factors: What the rows' weights are multiplied by, 0 for those that may not be drawn; None is 1.
 
         Returns:
             Row indices `(count,)` and their loss weights `(count,)`.
         """
-        weights = self.weights[frame] if allowed is None else np.where(allowed, self.weights[frame], 0.0)
+        weights = self.weights[frame] * (1.0 if factors is None else factors)
         if not weights.any():  # only families without a share are asked of this frame
             return np.resize(np.arange(len(weights)), count), np.zeros(count)
         candidates = np.flatnonzero(weights)
@@ -102,6 +109,22 @@ class QuestionWeights:
         picks = np.searchsorted(edges, rng.random() + np.arange(count), side="right")
         chosen = order[np.minimum(picks, len(order) - 1)]
         return candidates[chosen], np.minimum(target[chosen] / inclusion[chosen], LARGEST_LOSS_WEIGHT)
+
+
+def draw_chances(frame_of_row: np.ndarray) -> np.ndarray:
+    """How often each row is drawn while its frame is drawn once: a third of the time the frame, else a copy.
+
+    Args:
+        frame_of_row: `(rows,)` which frame a packed row shows; copies share the number and follow it.
+
+    Returns:
+        `(rows,)`, adding up to 1 over the rows of a frame.
+    """
+    rows_of_frame = np.bincount(frame_of_row)[frame_of_row]
+    chances = np.where(rows_of_frame == 1, 1.0, (1 - UNMOVED) / np.maximum(rows_of_frame - 1, 1))
+    first = np.unique(frame_of_row, return_index=True)[1]
+    chances[first] = np.where(rows_of_frame[first] == 1, 1.0, UNMOVED)
+    return chances
 
 
 def made_of(row: dict[str, Any]) -> str:

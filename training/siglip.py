@@ -49,9 +49,10 @@ class CaptionBatch:
 class CaptionCollator(Collator):
     """Makes one caption a frame of its K questions with their answers."""
 
-    def __call__(self, step: int, indices: np.ndarray, allow_long: bool = True) -> CaptionBatch:  # type: ignore[override]
+    def __call__(self, step: int, indices: np.ndarray) -> CaptionBatch:  # type: ignore[override]
         """Makes the batch of some packed rows; see `Collator`."""
         frames, captions, keeps = [], [], []
+        allow_long = self.allows_long(step)
         for index in indices:
             rng = np.random.default_rng((self.seed, 1, step, int(index)))
             row, frame = self.split.rows[index], self.split.frames[index]

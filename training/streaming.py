@@ -90,7 +90,6 @@ class StreamedSteps(IterableDataset):
         world: How many processes there are.
         batch_size: Frames a step over all processes.
         micro: Frames a micro-batch.
-        long_every: Long rows are asked in every so many steps.
     """
 
     def __init__(
@@ -103,11 +102,10 @@ class StreamedSteps(IterableDataset):
         world: int,
         batch_size: int,
         micro: int,
-        long_every: int,
     ) -> None:
         self.dataset, self.collator, self.image_size = dataset, collator, image_size
         self.start, self.rank, self.world = start, rank, world
-        self.own, self.micro, self.long_every = batch_size // world, micro, long_every
+        self.own, self.micro = batch_size // world, micro
 
     def samples(self) -> Iterator[dict[str, Any]]:
         """Rows of this node's share, epoch after epoch, without end."""
@@ -133,4 +131,4 @@ class StreamedSteps(IterableDataset):
                 split.frames[number_of[sample["image_id"]]] = np.asarray(small)
             mine = np.array(list(split.frames))
             parts = np.array_split(mine, math.ceil(len(mine) / self.micro))
-            yield [self.collator(step, part, step % self.long_every == 0) for part in parts]
+            yield [self.collator(step, part) for part in parts]

@@ -42,7 +42,7 @@ from .precision import settle_precision
 from .publishing import HTTPError, first_line, model_publication, publish
 from .recipe import Recipe, RecipeError, dump_recipe
 from .record import device_name, git_revision, versions, write_record
-from .sampling import FrameBatches, QuestionWeights, frame_weights
+from .sampling import FrameBatches, QuestionWeights, draw_chances, frame_weights
 from .setup import (
     build_model,
     fit_to_tokenizer,
@@ -80,10 +80,9 @@ class StepStream(IterableDataset):
         rank: int,
         world: int,
         micro: int,
-        long_every: int,
     ) -> None:
         self.batches, self.collator, self.start = batches, collator, start
-        self.rank, self.world, self.micro, self.long_every = rank, world, micro, long_every
+        self.rank, self.world, self.micro = rank, world, micro
 
     def __iter__(self) -> Iterator[list[Batch]]:
         worker = get_worker_info()
@@ -92,7 +91,7 @@ class StepStream(IterableDataset):
             if (step - self.start) % workers == turn:
                 mine = indices[self.rank :: self.world]
                 parts = np.array_split(mine, math.ceil(len(mine) / self.micro))
-                yield [self.collator(step, part, step % self.long_every == 0) for part in parts]
+                yield [self.collator(step, part) for part in parts]
 
 
 class Trainer:
@@ -154,10 +153,14 @@ class Trainer:
         self.stop_requested = False  # what SIGTERM sets in this process
         self.stopping = False  # what all processes have agreed on
 
-    def _frame_batches(self) -> FrameBatches:
+    def _frame_of_row(self) -> np.ndarray:
+        """`(rows,)` which frame a row of the training split shows; copies share its number."""
         names = [row["image_id"] for row in self.split.rows]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        frame_of_row = np.array([numbers[name] for name in names])
+        return np.array([numbers[name] for name in names])
+
+    def _frame_batches(self) -> FrameBatches:
+        frame_of_row = self._frame_of_row()
         if self.recipe.data.limit_frames:  # copies stand together, so that these are the file's first rows
             frame_of_row = frame_of_row[frame_of_row < self.recipe.data.limit_frames]
         weights = [
@@ -271,6 +274,7 @@ class Trainer:
             data.balance,
             spell_out(data.family_balance),
             spell_out(data.family_share, divide=True),
+            draw_chances(self._frame_of_row()),
         )
         collator = self.objective.collator(
             self.split,
@@ -284,18 +288,15 @@ class Trainer:
             math.prod(self.patches) if self.network.config.uses_prefix else 0,
             data.rephrase,
             data.count_smoothing,
+            data.long_every,
         )
         world = self.accelerator.num_processes
         micro = optim.micro_batch_size or math.ceil(optim.batch_size / world)
         rank = self.accelerator.process_index
-        stream: IterableDataset = StepStream(
-            self.batches, collator, start, rank, world, micro, data.long_every
-        )
+        stream: IterableDataset = StepStream(self.batches, collator, start, rank, world, micro)
         if data.streaming:
             size = tuple(self.network.config.vision_config.image_size)
-            stream = StreamedSteps(
-                data.dataset, collator, size, start, rank, world, optim.batch_size, micro, data.long_every
-            )
+            stream = StreamedSteps(data.dataset, collator, size, start, rank, world, optim.batch_size, micro)
         options: dict[str, Any] = {"prefetch_factor": 2} if data.workers else {}
         return DataLoader(
             stream,

@@ -10,6 +10,7 @@ from traffic_vlm.training.sampling import (
     FrameBatches,
     QuestionWeights,
     answer_key,
+    draw_chances,
     frame_weights,
     inclusion_probabilities,
 )
@@ -117,6 +118,44 @@ def test_a_third_of_an_epoch_is_frames_as_they_are():
     drawn = np.concatenate([batches.epoch(number) for number in range(40)])
     assert np.mean(drawn % 9 == 0) == pytest.approx(1 / 3, abs=0.05)
     assert np.mean(drawn % 9 == 8) == pytest.approx(1 / 12, abs=0.03)
+
+
+def test_chances_are_those_of_an_epoch():
+    frame_of_row = np.array([0, 0, 0, 1, 2, 2])
+    chances = draw_chances(frame_of_row)
+    assert np.allclose(chances, [1 / 3, 1 / 3, 1 / 3, 1, 1 / 3, 2 / 3])
+    batches = FrameBatches(np.repeat(np.arange(40), 5), batch_size=5, seed=0)
+    drawn = np.bincount(np.concatenate([batches.epoch(number) for number in range(300)]), minlength=200)
+    assert np.allclose(drawn.reshape(40, 5).mean(0) / 300, draw_chances(np.repeat([0], 5)), atol=0.02)
+
+
+def test_what_copies_are_not_asked_has_its_share_all_the_same():
+    """Copies are asked less about the street: counted as often as frames, they would take its share away."""
+    frames, copies = rows_with(["Yes.", "No.", "No.", "No."]), [{"questions": other_questions()}] * 12
+    rows = [row for i in range(4) for row in (frames[i], *copies[3 * i : 3 * i + 3])]
+    chances = draw_chances(np.repeat(np.arange(4), 4))
+    weights = QuestionWeights(rows, balance=1.0, chances=chances).weights
+    shares = Counter()
+    for row, chance, values in zip(rows, chances, weights, strict=True):
+        for question, value in zip(row["questions"], values, strict=True):
+            shares[question["family"], question["answer"] if question["family"] == "a" else ""] += (
+                chance * value
+            )
+    assert shares["a", "Yes."] == pytest.approx(0.5)
+    assert shares["a", "No."] == pytest.approx(0.5)
+    assert shares["b", ""] == pytest.approx(1)
+
+
+def test_what_waits_for_its_step_is_drawn_as_often():
+    weights = QuestionWeights(rows_with(["Yes.", "No."]), balance=0.0)
+    rng, every, total = np.random.default_rng(0), 4, Counter()
+    for step in range(4000):
+        factors = np.ones(7)
+        factors[1] = every if step % every == 0 else 0
+        for question, weight in zip(*weights.draw(0, 2, rng, factors), strict=True):
+            total[int(question)] += weight
+    others = [total[question] for question in range(2, 7)]
+    assert total[1] / np.mean(others) == pytest.approx(1, abs=0.15)
 
 
 @pytest.mark.parametrize(
