@@ -3,7 +3,7 @@
 An answer is a decision, then often a comma and a reason ("No, a car is in the way."). The confidence is the
 probability of the decision alone: the product of its tokens' probabilities under the temperature that was
 fitted on held-out frames. A coordinate counts as right within 4% of the frame, as a box edge has no one true
-pixel. The alternatives are the decisions that the next most probable first words lead to.
+pixel. The alternatives are the likeliest other decisions that a beam search finds.
 """
 
 # Every pipeline narrows the signatures of transformers' base class; that is how they are written.
@@ -24,6 +24,7 @@ from .tokenization_traffic_vlm import FIRST_LOCATION_ID, NUM_LOCATIONS, PLACES, 
 
 TASK = "traffic-question-answering"
 MAX_NEW_TOKENS = 64
+LONGEST_DECISION = 16  # tokens; "A residential area" has 13
 OF_FRAMES = ("pixel_values", "image_hidden_states")  # inputs with one entry a frame, not one a question
 # Below this, another answer is as likely as not. A checkpoint's own threshold takes precedence.
 ABSTAIN_THRESHOLD = 0.5
@@ -59,7 +60,8 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
         evidence (list): Where the model looked: `{"box": [x1, y1, x2, y2], "mass": ...}`, the box in
             fractions of the frame, the mass the share of its attention that lies inside. Empty for a model
             without cross-attention.
-        alternatives (dict): Other decisions and their probabilities, likeliest first.
+        alternatives (dict): Other decisions and their probabilities, likeliest first. The answer is generated
+            word by word, so that one of them may be likelier than its own decision.
         evidence_map: With `return_maps=True`, the attention `(grid_height, grid_width)`, which sums to 1, or
             None for a model without cross-attention.
     """
@@ -80,8 +82,8 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
             image: A frame, a list of frames, or items `{"image": ..., "question": ...}`.
             question: A question or a list of questions, asked of every frame; None when items bring theirs.
             batch_size: How many frames go through the model at once, defaults to 8.
-            **kwargs: `max_new_tokens`, `top_k` (how many first words to follow for the alternatives, defaults
-                to 4), `abstain_threshold`, `return_maps`.
+            **kwargs: `max_new_tokens`, `top_k` (how many decisions to follow for the alternatives, defaults
+                to 4; none below 2), `abstain_threshold`, `return_maps`.
 
         Returns:
             A list of one dictionary a question for one frame; a list (or an iterator, for streams) of such
@@ -144,13 +146,18 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
         if self.model.config.uses_vision:  # once for the answers, their alternatives and the maps
             features = self.model.get_image_features(model_inputs["pixel_values"], return_dict=True)
             model_inputs = {**model_inputs, "image_hidden_states": features.pooler_output}
-        tokens, log_probs, first = self._generate(model_inputs, max_new_tokens)
-        top_k = min(top_k, first.shape[-1])
-        first_log_probs, first_tokens = first.topk(top_k, dim=-1)
-        answers, continuations = self._decisions(tokens, log_probs), None
-        if top_k > 0:
-            ends = self._decision_ends(answers)
-            continuations = self._follow(model_inputs, first_tokens, first_log_probs, ends)
+        answers, continuations = self._generate(model_inputs, max_new_tokens=max_new_tokens), None
+        if top_k > 1:
+            # A decision is short, and what follows it is not read.
+            found = self._generate(
+                model_inputs,
+                max_new_tokens=LONGEST_DECISION,
+                eos_token_id=self._decision_ends(answers),
+                num_beams=top_k,
+                num_return_sequences=top_k,
+                length_penalty=0.0,  # a decision of more tokens is not the less likely for it
+            )
+            continuations = [found[start : start + top_k] for start in range(0, len(found), top_k)]
         maps = None
         if self.model.config.uses_cross_attention:
             maps = self.model.get_evidence_maps(**model_inputs).float().cpu().numpy()
@@ -161,53 +168,24 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
             "maps": maps,
         }
 
-    def _generate(
-        self, model_inputs: dict[str, torch.Tensor], max_new_tokens: int, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Generate greedily; `kwargs` go to the model's `generate`.
+    def _generate(self, model_inputs: dict[str, torch.Tensor], **kwargs: Any) -> list[dict[str, Any]]:
+        """Generate the likeliest answers; `kwargs` go to the model's `generate`.
 
         Returns:
-            The new tokens `(rows, steps)`, their log-probabilities `(rows, steps)`, and those of every first
-            token `(rows, vocab_size)`.
+            What `_decisions` reads, one a row, or `num_return_sequences` a row.
         """
         out = self.model.generate(
-            **model_inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            output_logits=True,
-            return_dict_in_generate=True,
-            **kwargs,
+            **model_inputs, do_sample=False, output_logits=True, return_dict_in_generate=True, **kwargs
         )
         tokens = out.sequences[:, model_inputs["input_ids"].shape[1] :]
         temperature = float(setting_of(self.model, "confidence_temperature", 1.0))
-        log_probs = torch.stack(out.logits, dim=1).float().div(temperature).log_softmax(dim=-1)
-        return tokens, _log_probs_of(tokens, log_probs), log_probs[:, 0]
-
-    def _follow(
-        self,
-        model_inputs: dict[str, torch.Tensor],
-        first_tokens: torch.Tensor,
-        first_log_probs: torch.Tensor,
-        ends: list[int],
-    ) -> list[list[dict[str, Any]]]:
-        """Continue each of the likeliest first tokens `(rows, k)` greedily to one of the ends, all in one
-        batch."""
-        rows, k = first_tokens.shape
-        repeated = {
-            name: value if name in OF_FRAMES else value.repeat_interleave(k, dim=0)
-            for name, value in model_inputs.items()
-        }
-        forced = first_tokens.reshape(-1, 1)
-        repeated["input_ids"] = torch.cat([repeated["input_ids"], forced], dim=1)
-        seen = torch.ones_like(forced)
-        repeated["attention_mask"] = torch.cat([repeated["attention_mask"], seen], dim=1)
-        # A decision is short, and what follows it is not read.
-        tokens, log_probs, _ = self._generate(repeated, max_new_tokens=8, eos_token_id=ends)
-        tokens = torch.cat([forced, tokens], dim=1)
-        log_probs = torch.cat([first_log_probs.reshape(-1, 1), log_probs], dim=1)
-        decisions = self._decisions(tokens, log_probs)
-        return [decisions[row * k : (row + 1) * k] for row in range(rows)]
+        logits = torch.stack(out.logits, dim=1)
+        beams = getattr(out, "beam_indices", None)
+        if beams is not None:  # which row of each step's logits an answer's token was taken from
+            steps = torch.arange(tokens.shape[1], device=tokens.device)
+            logits = logits[beams[:, : tokens.shape[1]].clamp(min=0), steps]
+        log_probs = logits.float().div(temperature).log_softmax(dim=-1)
+        return self._decisions(tokens, _log_probs_of(tokens, log_probs))
 
     def _decisions(self, tokens: torch.Tensor, log_probs: torch.Tensor) -> list[dict[str, Any]]:
         """Read answer, decision and the decision's probability out of generated tokens."""
@@ -217,6 +195,7 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
             results.append(
                 {
                     "answer": tokenizer.decode(row, skip_special_tokens=True).strip(),
+                    "tokens": row[:length],
                     "decision": tokenizer.decode(row[:length], skip_special_tokens=True).strip(),
                     "probability": float(np.exp(sum(row_log_probs[:length]))),
                 }
@@ -295,6 +274,7 @@ def save_checkpoint(folder: str | Path, model: Any, processor: Any, **kwargs: An
     auto_map = dict(getattr(model.config, "auto_map", None) or {})
     auto_map["AutoModelForDecision"] = "modeling_traffic_vlm.TrafficVLMForConditionalGeneration"
     model.config.auto_map = auto_map
+    model.generation_config.max_new_tokens = MAX_NEW_TOKENS  # transformers' own 20 would cut descriptions
     model.save_pretrained(folder, **kwargs)
     processor.save_pretrained(folder)
     custom_object_save(TrafficQuestionAnsweringPipeline, folder)
@@ -331,7 +311,8 @@ def _log_probs_of(tokens: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor
 
 def _is_one_frame(image: Any) -> bool:
     """Whether this is a frame itself, not a stream of frames."""
-    return isinstance(image, str) or hasattr(image, "size") or hasattr(image, "__fspath__") or image is None
+    known = isinstance(image, (str, bytes)) or image is None
+    return known or any(hasattr(image, name) for name in ("size", "read", "__fspath__"))
 
 
 def _read_item(frame: Any, question: Any) -> tuple[Any, list[str]]:
@@ -349,14 +330,22 @@ def _read_item(frame: Any, question: Any) -> tuple[Any, list[str]]:
 def _alternatives(
     answer: dict[str, Any], continuations: list[list[dict[str, Any]]] | None, row: int
 ) -> dict[str, float]:
-    """Other decisions than the answer's, likeliest first; of a box there are too many to name."""
+    """Other decisions than the answer's, likeliest first; places of boxes are too many to name."""
     found: dict[str, float] = {}
-    if answer["decision"].startswith("<loc"):
+    if answer["decision"].startswith("<loc") or not continuations:
         return found
-    for other in continuations[row] if continuations else ():
-        if other["decision"] != answer["decision"] and other["probability"] >= SMALLEST_ALTERNATIVE:
-            found[other["decision"]] = max(found.get(other["decision"], 0.0), other["probability"])
-    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+    named, known = {answer["decision"]}, [answer["tokens"]]
+    for other in sorted(continuations[row], key=lambda other: -other["probability"]):
+        decision, tokens = other["decision"], other["tokens"]
+        # What goes on where a decision might have ended is a part of it: its probability is in the other's.
+        goes_on = any(tokens[: len(begun)] == begun for begun in known)
+        if goes_on or decision in named or decision.startswith("<loc"):
+            continue
+        if other["probability"] >= SMALLEST_ALTERNATIVE:
+            found[decision] = other["probability"]
+            named.add(decision)
+            known.append(tokens)
+    return found
 
 
 def strongest_region(evidence_map: np.ndarray) -> dict[str, Any]:

@@ -1,13 +1,21 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tiny_checkpoint import ANSWERS, QUESTIONS, make_pipeline
-from traffic_vlm.processing.pipeline_traffic_vlm import LOCATION_TOLERANCE, _log_probs_of, strongest_region
+from traffic_vlm.processing.pipeline_traffic_vlm import (
+    LOCATION_TOLERANCE,
+    TASK,
+    _log_probs_of,
+    strongest_region,
+)
+from traffic_vlm.processing.synthetic import render_scene
+from transformers import pipeline
 
 KEYS = {"question", "answer", "confidence", "abstained", "evidence", "alternatives"}
 
@@ -98,6 +106,36 @@ def test_alternatives_are_other_decisions_with_their_probabilities(pipe, picture
     no = pipe.tokenizer("No", add_special_tokens=False)["input_ids"][0]
     assert result["alternatives"]["No"] == pytest.approx(logits.softmax(-1)[no].item(), abs=1e-4)
     assert pipe(image=pictures["red"], question=QUESTIONS[0], top_k=0)[0]["alternatives"] == {}
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_alternatives_may_begin_as_the_answer_does(k):
+    """In the shipped tokenizer "Two" and "Three" have one first token, and every place begins with "A"."""
+    folder = Path(__file__).resolve().parents[2] / "checkpoints" / "traffic-vlm"
+    pipe = pipeline(TASK, model=str(folder), trust_remote_code=True)
+    tokenizer, frame = pipe.tokenizer, render_scene(24).image
+    question = "What kind of place is this?"
+    (result,) = pipe(image=frame, question=question, top_k=k)
+    found = {result["answer"].rstrip("."): result["confidence"], **result["alternatives"]}
+    assert len(found) == min(k, 3)
+    assert set(found) <= {"A city street", "A highway", "A residential area"}
+    temperature = pipe.model.config.confidence_temperature
+    for decision, probability in found.items():
+        inputs = pipe.processor(images=frame, text=question, return_tensors="pt")
+        said = torch.tensor([tokenizer(decision, add_special_tokens=False)["input_ids"]])
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], said], dim=1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        with torch.no_grad():
+            logits = pipe.model(**inputs).logits[:, -said.shape[1] - 1 : -1] / temperature
+        expected = logits.log_softmax(-1).gather(-1, said[..., None]).sum().exp().item()
+        assert probability == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.read_bytes(), lambda path: path.open("rb")])
+def test_bytes_and_open_files_are_one_frame(pipe, tmp_path, make):
+    (tmp_path / "frame.png").write_bytes(b"no picture")
+    with pytest.raises((ValueError, OSError)):  # at once, not when a stream is read
+        pipe(image=make(tmp_path / "frame.png"), question=QUESTIONS[0])
 
 
 def test_evidence_is_the_strongest_region_of_the_models_map(pipe, pictures):
