@@ -51,6 +51,7 @@ ORDINALS = (
     "tenth",
     "eleventh",
     "twelfth",
+    "thirteenth",
 )
 
 

@@ -158,12 +158,21 @@ def _array_to_image(array: np.ndarray, input_data_format: str | ChannelDimension
     """Read an array (height, width[, channels]) or (channels, height, width) as a picture."""
     if array.ndim not in (2, 3) or array.size == 0:
         raise ValueError(f"An image array needs 2 or 3 axes and some pixels, got the shape {array.shape}.")
+    complaint = (
+        f"An image array needs 1, 3 or 4 channels on its first or last axis, got the shape {array.shape}. "
+        "Turn it into grey, RGB or RGBA; for grey with alpha, say where its channels are (input_data_format)."
+    )
     if array.ndim == 2:
         array = array[..., None]
     else:
+        # Two channels are not guessed: a picture that is two pixels high looks the same.
+        if input_data_format is None and not {1, 3, 4} & {array.shape[0], array.shape[-1]}:
+            raise ValueError(complaint)
         channels = input_data_format or infer_channel_dimension_format(array, num_channels=(1, 3, 4))
         if channels in (ChannelDimension.FIRST, ChannelDimension.FIRST.value):
             array = np.moveaxis(array, 0, -1)
+    if array.shape[-1] > 4:
+        raise ValueError(complaint)
     _check_size(array.shape[1], array.shape[0], "image array")
     array = np.ascontiguousarray(_to_eight_bits(array))
     return to_rgb(Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array))
@@ -172,8 +181,8 @@ def _array_to_image(array: np.ndarray, input_data_format: str | ChannelDimension
 class TrafficVLMImageProcessor(BaseImageProcessor):
     """Turns pictures into `pixel_values`: resize to a rectangle, scale to 0..1, normalise.
 
-    Takes Pillow pictures, arrays and tensors (channels first or last, 8 or 16 bits, or floats from 0 to 1),
-    paths, http(s) and `data:` addresses, one or a list of them.
+    Takes Pillow pictures, arrays and tensors (1, 3 or 4 channels, first or last, of 8 or 16 bits, or floats
+    from 0 to 1), paths, http(s) and `data:` addresses, one or a list of them.
 
     Args:
         do_resize: Whether to resize, defaults to True.
@@ -313,6 +322,8 @@ def _load(
             name = getattr(image, "filename", "") or "image"
             raise ValueError(f"{name}: damaged or truncated picture ({error}).") from error
     if isinstance(image, np.ndarray) or hasattr(image, "__array__"):
+        if getattr(getattr(image, "dtype", None), "is_floating_point", False):
+            image = image.float()  # a tensor, perhaps of bfloat16, which NumPy lacks
         array = to_numpy_array(image)
         fractions = array.dtype.kind == "f" and array.size > 0 and array.max() <= 1
         return _array_to_image(array, input_data_format), bool(fractions)

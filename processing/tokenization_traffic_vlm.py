@@ -5,7 +5,7 @@ Vocabulary, in order of id:
     0 <pad>   1 <bos>   2 <eos>   3 <image>
     4 .. 1027           <loc0000> .. <loc1023>   a coordinate as a fraction of the frame, times 1023
     1028 .. 1283        the 256 bytes, so that any text can be written
-    1284 ..             whole words of the training questions, then merges
+    1284 ..             the commonest whole words of the training questions and answers, then merges
 
 Any text decodes back to exactly itself. A question is data, never a command: `<eos>` typed by a user is split
 into bytes like any other text (`split_special_tokens=True`), so nobody can end a prompt or forge an image
@@ -55,7 +55,8 @@ def decision_lengths(tokenizer: Any, rows: Iterable[Sequence[int]]) -> list[int]
 class TrafficVLMTokenizer(PreTrainedTokenizerFast):
     """Byte-level BPE that adds `<bos>`, pads on the left and reads special tokens in text as plain text.
 
-    Build one with `train_tokenizer` or `from_pretrained`.
+    Build one with `train_tokenizer` or `from_pretrained`. Conversations go through the processor: its
+    `apply_chat_template` gives the prompt that the model knows, this class's own leaves out `<bos>`.
     """
 
     model_input_names = ["input_ids", "attention_mask"]  # noqa: RUF012 (the base class's convention)
@@ -102,8 +103,9 @@ def _choose_vocabulary(texts: Counter[str], vocab_size: int) -> tuple[dict[str, 
     words = sorted(
         (word for word, count in counts.items() if count > 1), key=lambda word: (-counts[word], word)
     )
-    # A word of the question language is one token. A quarter of the room stays for merges, which shorten the
-    # words that the questions do not hold but a user may type.
+    # The commonest words are one token each; " clear" and "Clear" are two words. Coordinates in the texts
+    # ("0512") count as words as well, though location tokens never need them. A quarter of the room stays
+    # for merges, which shorten all other words.
     room_for_words = (vocab_size - len(vocab)) * 3 // 4
     for word in [word for word in words if word not in vocab][:room_for_words]:
         vocab[word] = len(vocab)
@@ -121,7 +123,9 @@ def _choose_vocabulary(texts: Counter[str], vocab_size: int) -> tuple[dict[str, 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 2048) -> TrafficVLMTokenizer:
     """Train the tokenizer on questions and answers.
 
-    The order of `texts` does not matter: the same collection of texts gives the same tokenizer.
+    The order of `texts` does not matter: the same collection of texts gives the same tokenizer. A text given
+    twice counts twice in the choice of whole words. Training gives every distinct text once, and few distinct
+    answers begin with "Yes" or "No", so that the shipped checkpoint cuts these in two.
 
     Args:
         texts: The questions and answers, each as its own string.

@@ -70,20 +70,27 @@ class TrafficVLMProcessor(ProcessorMixin):
 
         Args:
             images: A picture (Pillow, array, tensor, path, address) or a list of them. None asks blindly.
+                transformers' nested form, one list of pictures a question, must hold one picture in each
+                list, because a question is about one picture. Of a conversation's pictures
+                (`apply_chat_template`) the newest counts.
             text: A question or a list of K questions. Surrounding and repeated white space is dropped,
                 because the newline is the prompt's own separator. Special tokens in it are plain text.
             **kwargs: Arguments of the image processor and of the tokenizer, `return_tensors` among them.
+                A question is never truncated, because what is left of it asks something else: with
+                `truncation`, one longer than `max_length` is refused.
 
         Returns:
             `input_ids` and `attention_mask` `(K, length)`; with images also `pixel_values`
             `(num_images, 3, height, width)` and `image_index` `(K,)`, which image each question is about.
 
         Raises:
-            ValueError: If there is no question, a question is empty or too long, a picture is bad, or the
-                numbers of pictures and questions do not match.
+            ValueError: If there is no question, a question is empty or too long, a picture is bad, pictures
+                and lists of pictures are mixed, a question has several pictures, or the numbers of pictures
+                and questions do not match.
             OSError: If a picture cannot be read.
         """
-        # transformers' chat templates always pass these two.
+        # transformers' chat templates always pass these two, which nobody else has a reason to.
+        in_chat = "videos" in kwargs and "audio" in kwargs
         if kwargs.pop("videos", None) is not None or kwargs.pop("audio", None) is not None:  # type: ignore[typeddict-item]
             raise ValueError("TrafficVLM reads pictures and questions, neither video nor audio.")
         if text is None and images is None:
@@ -100,7 +107,7 @@ class TrafficVLMProcessor(ProcessorMixin):
             data.update(self._encode(questions, merged["text_kwargs"]))
         if images is not None:
             images_kwargs = {**merged["images_kwargs"], "return_tensors": return_tensors}
-            data.update(self.image_processor(_newest_pictures(images), **_given(images_kwargs)))
+            data.update(self.image_processor(_one_each(images, in_chat), **_given(images_kwargs)))
         if text is not None and images is not None:
             data["image_index"] = _match(len(data["pixel_values"]), len(questions))
         return BatchFeature(data, tensor_type=return_tensors)
@@ -111,28 +118,36 @@ class TrafficVLMProcessor(ProcessorMixin):
             raise ValueError("There is no question.")
         # apply_chat_template(sanitize_control_tokens=True) marks what looks like a control token.
         marked = {name: True for name in ("sanitize_control_tokens",) if text_kwargs.get(name)}
-        rows = [self._encode_prompt(question, marked) for question in questions]
+        limit = self.tokenizer.model_max_length
+        if text_kwargs.get("truncation") not in (None, False, "do_not_truncate"):
+            limit = min(limit, text_kwargs.get("max_length") or limit)
+        rows = []
+        for row, question in enumerate(questions):
+            name = f"text[{row}]: the question" if len(questions) > 1 else "The question"
+            rows.append(self._encode_prompt(name, question, limit, marked))
         allowed = ("padding", "max_length", "pad_to_multiple_of", "padding_side", "return_attention_mask")
         padding = {name: text_kwargs[name] for name in allowed if text_kwargs.get(name) is not None}
         return dict(self.tokenizer.pad({"input_ids": rows}, **padding))
 
-    def _encode_prompt(self, question: str, marked: dict[str, bool]) -> list[int]:
+    def _encode_prompt(self, name: str, question: str, limit: int, marked: dict[str, bool]) -> list[int]:
+        """Turn one question, called `name` in complaints, into a prompt of at most `limit` tokens."""
         if not isinstance(question, str):
-            raise ValueError(f"A question must be a string, got a {type(question).__name__}.")
+            raise ValueError(f"{name} must be a string, got a {type(question).__name__}.")
         words = question.split()
         while words and words[0].startswith(self.image_token):
             # Other models want the placeholder in the text. Here the picture is given, so it is dropped.
             words[0] = words[0].removeprefix(self.image_token)
             words = words if words[0] else words[1:]
         if not words:
-            raise ValueError("The question is empty.")
+            raise ValueError(f"{name} is empty: ask something, or leave it out.")
         encoded = self.tokenizer(
             " ".join(words) + "\n", add_special_tokens=False, split_special_tokens=True, **marked
         )
         prompt = [self.tokenizer.bos_token_id, *encoded["input_ids"]]
-        if len(prompt) > self.tokenizer.model_max_length:
+        if len(prompt) > limit:
             raise ValueError(
-                f"The question is too long: {len(prompt)} tokens, at most {self.tokenizer.model_max_length}."
+                f"{name} is too long: {len(prompt)} tokens, at most {limit}. Shorten it; cutting it here "
+                f'would change what it asks. It begins "{" ".join(words)[:40]}".'
             )
         return [self.image_token_id] * self.image_seq_length + prompt
 
@@ -173,14 +188,24 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def _newest_pictures(images: Any) -> Any:
-    """Of a list of conversations, each a list of its pictures, keep the newest picture of each."""
-    nested = isinstance(images, (list, tuple)) and images and isinstance(images[0], (list, tuple))
-    if not nested:
+def _one_each(images: Any, in_chat: bool) -> Any:
+    """Of one list of pictures a question, take its only picture; of one a conversation, the newest."""
+    nested = [isinstance(item, (list, tuple)) for item in images] if isinstance(images, (list, tuple)) else []
+    if not any(nested):
         return images
-    if not all(images):
-        raise ValueError("Every conversation needs a picture.")
-    return [conversation[-1] for conversation in images]
+    if not all(nested):
+        raise ValueError(
+            "images mixes pictures and lists of pictures: give pictures alone, or one list for each question."
+        )
+    for row, pictures in enumerate(images):
+        if not pictures:
+            raise ValueError(f"images[{row}] is empty: every question needs a picture.")
+        if len(pictures) > 1 and not in_chat:
+            raise ValueError(
+                f"images[{row}] holds {len(pictures)} pictures for one question, which can be about one. "
+                "Choose one, or ask about each: as many questions as pictures, the pictures in one flat list."
+            )
+    return [pictures[-1] for pictures in images]
 
 
 def _match(num_images: int, num_questions: int) -> np.ndarray:

@@ -114,6 +114,9 @@ def test_arrays_and_tensors_give_the_same_as_pictures(processor, frame):
     assert np.allclose(pixels(processor, fractions), expected, atol=1e-5)
     assert np.allclose(pixels(processor, fractions, do_rescale=False), expected, atol=1e-5)
     assert pixels(processor, [frame, [array]]).shape[0] == 2
+    half = torch.from_numpy(fractions).bfloat16()
+    assert np.allclose(pixels(processor, half), expected, atol=0.02), "NumPy knows no bfloat16"
+    assert np.array_equal(pixels(processor, torch.stack([half, half]))[1:], pixels(processor, half))
 
 
 def test_jpeg_at_reduced_size_looks_like_the_full_decode(processor, frame, tmp_path):
@@ -223,6 +226,21 @@ def test_absurdly_large_pictures_are_refused_before_decoding(processor, tmp_path
 def test_things_that_are_no_picture(processor, image):
     with pytest.raises(ValueError):
         processor(image)
+
+
+@pytest.mark.parametrize("layout", [None, "channels_last"])
+def test_an_array_of_too_many_or_too_few_channels_is_refused_by_its_shape(processor, layout):
+    with pytest.raises(
+        ValueError, match=r"1, 3 or 4 channels .* \(9, 16, 5\)\. Turn it into grey, RGB or RGBA"
+    ):
+        processor(np.zeros((9, 16, 5), dtype=np.uint8), input_data_format=layout)
+
+
+def test_grey_with_alpha_is_read_where_its_channels_are_named(processor):
+    clear = np.zeros((9, 16, 2), dtype=np.uint8)
+    with pytest.raises(ValueError, match=r"\(9, 16, 2\).*input_data_format"):
+        processor(clear)
+    assert np.allclose(pixels(processor, clear, input_data_format="channels_last"), 1.0)
 
 
 @given(data=st.data())

@@ -88,6 +88,52 @@ def test_bad_combinations(processor, frames):
         processor(text="why " * 3000)
 
 
+@pytest.mark.parametrize(
+    "kwargs", [{"text": "why " * 3000}, {"text": "why " * 30, "truncation": True, "max_length": 20}]
+)
+def test_a_question_is_refused_rather_than_cut(processor, kwargs):
+    with pytest.raises(ValueError, match=r"^The question is too long: .* Shorten it; .* begins \"why why"):
+        processor(**kwargs)
+    with pytest.raises(
+        ValueError, match=r"^text\[1\]: the question is too long: \d+ tokens, at most (512|20)\."
+    ):
+        processor(**{**kwargs, "text": ["Is it?", kwargs["text"]]})
+    whole = processor(text="why " * 30)
+    for longer in ({"max_length": 20}, {"truncation": False, "max_length": 20}, {"truncation": True}):
+        assert processor(text="why " * 30, **longer)["input_ids"] == whole["input_ids"]
+
+
+def test_complaints_name_the_question_of_a_batch(processor):
+    with pytest.raises(ValueError, match=r"^text\[2\]: the question is empty: ask something"):
+        processor(text=[*QUESTIONS, " "])
+    with pytest.raises(ValueError, match=r"^text\[0\]: the question must be a string, got a int"):
+        processor(text=[3, *QUESTIONS])
+
+
+def test_one_list_of_pictures_a_question(processor, frames):
+    nested = processor(images=[[frames[0]], (frames[1],)], text=QUESTIONS, return_tensors="pt")
+    flat = processor(images=frames[:2], text=QUESTIONS, return_tensors="pt")
+    assert torch.equal(nested["pixel_values"], flat["pixel_values"])
+    assert nested["image_index"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("order", "complaint"),
+    [
+        ([[0, 1]], r"images\[0\] holds 2 pictures for one question"),
+        ([[0], [1, 2]], r"images\[1\] holds 2 pictures for one question"),
+        ([[0], []], r"images\[1\] is empty"),
+        ([[0], 1], "mixes pictures and lists"),
+        ([0, [1, 2]], "mixes pictures and lists"),
+    ],
+)
+@pytest.mark.parametrize("num_questions", [1, 2, 3])
+def test_pictures_are_never_dropped_in_silence(processor, frames, order, complaint, num_questions):
+    images = [[frames[i] for i in item] if isinstance(item, list) else frames[item] for item in order]
+    with pytest.raises(ValueError, match=complaint):
+        processor(images=images, text=["Is it?"] * num_questions)
+
+
 def test_prefix_fusion_puts_placeholders_before_bos(frames, tmp_path):
     processor = make_processor(image_seq_length=5)
     ids = processor(images=frames[0], text=QUESTIONS, return_tensors="pt")["input_ids"]
@@ -163,6 +209,15 @@ def test_a_batch_of_chats(processor, frames):
     inputs = processor.apply_chat_template(chats, tokenize=True, return_dict=True, return_tensors="pt")
     assert inputs["image_index"].tolist() == [0, 1]
     assert inputs["pixel_values"].shape[0] == 2
+
+
+def test_the_newest_picture_of_one_message_counts(processor, frames):
+    messages = chat(frames[0], QUESTIONS[0])
+    messages[0]["content"].insert(1, {"type": "image", "image": frames[2]})
+    inputs = processor.apply_chat_template(messages, tokenize=True, return_dict=True, return_tensors="np")
+    assert np.array_equal(
+        inputs["pixel_values"], processor(images=frames[2], return_tensors="np")["pixel_values"]
+    )
 
 
 def test_a_chat_must_end_with_a_question(processor, frames):

@@ -79,6 +79,14 @@ def test_words_of_the_questions_are_single_tokens(tokenizer):
     assert len(ids(tokenizer, "No, a car")) == 4
 
 
+def test_a_word_is_one_token_where_the_texts_hold_it_often_enough():
+    texts = ["Is it dry?", "Is it wet?", "Is it dark?", "Yes."]
+    room = 1287  # for two whole words and a merge
+    assert len(ids(train_tokenizer(texts, room), "Is it")) == 2
+    assert len(ids(train_tokenizer(texts, room), "Yes")) > 1, "only one text holds it"
+    assert len(ids(train_tokenizer([*texts, *["Yes."] * 4], room), "Yes")) == 1
+
+
 def test_location_tokens_survive_decoding(tokenizer):
     answer = [*ids(tokenizer, "<loc0512><loc0000><loc1023><loc0256> car"), tokenizer.eos_token_id]
     assert len(answer) == 6
