@@ -86,7 +86,7 @@ def compare(
         row = rows[index]
         asked = [question["question"] for question in row["questions"]]
         found = {
-            name: [result["answer"] for result in session.ask(session.look(row["image"]), asked, 12)]
+            name: [result["answer"] for result in session.ask(session.look(row["image"]), asked)]
             for name, session in sessions.items()
         }
         answers += [

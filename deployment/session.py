@@ -16,6 +16,7 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 GRAPHS = ("encoder", "prefill", "decode")
+SETTINGS = ("format", "dtype", "grid", "confidence_temperature", "abstain_threshold")
 # As in the tokenizer and the pipeline, which need not be installed here.
 FIRST_LOCATION_ID, NUM_LOCATIONS, LOCATION_TOLERANCE = 4, 1024, 41
 PLACES = ("Ahead", "On the left", "On the right")
@@ -30,18 +31,23 @@ class Session:
 
     Raises:
         FileNotFoundError: If a part of the export is missing.
-        ValueError: If a graph is damaged.
+        ValueError: If a graph or `export.json` is damaged.
     """
 
     def __init__(self, folder: str | Path, threads: int = 0):
         from transformers import AutoProcessor
 
         self.folder = Path(folder)
-        if not (self.folder / "export.json").is_file():
+        path = self.folder / "export.json"
+        if not path.is_file():
             raise FileNotFoundError(
                 f"{folder}: no export here (export.json is missing); make one with scripts/export.py."
             )
-        self.settings: dict[str, Any] = json.loads((self.folder / "export.json").read_text(encoding="utf-8"))
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            self.settings: dict[str, Any] = {name: told[name] for name in SETTINGS}
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}: damaged; run scripts/export.py again.") from error
         opener = open_onnx if self.settings["format"] == "onnx" else open_torch_export
         self.graphs = {name: opener(self.folder, name, threads) for name in GRAPHS}
         self.processor = AutoProcessor.from_pretrained(self.folder, trust_remote_code=True)

@@ -203,7 +203,7 @@ def _sight(result: Mapping[str, Any]) -> list[Number]:
     means = grounding.get("presence", {}).get("mean_over_categories", {})
     above, ratio = means.get("above_centre", {}), means.get("ratio", {})
     blind = means.get("blind_ratio", {}).get("mean", 0.0)  # earlier reports have no blind map
-    rival = ("blind map", blind) if blind > 1 else ("even map", 1.0)
+    rival, beaten = ("blind map", blind) if blind > 1 else ("even map", 1.0)
     lost, elsewhere = (grounding.get("drop", {}).get(name, {}) for name in ("evidence", "elsewhere"))
     beside = "as much blanked elsewhere"
     return [
@@ -221,7 +221,7 @@ def _sight(result: Mapping[str, Any]) -> list[Number]:
             "pointing game above the blind map (mean over categories)", means.get("above_blind", {}), "mean",
             "the blind map", 0.0, unit="points",
         ),
-        _score("mass ratio (mean over categories)", ratio, "mean", *rival, unit="ratio"),
+        _score("mass ratio (mean over categories)", ratio, "mean", rival, beaten, unit="ratio"),
         _score(
             "probability lost when the evidence is blanked", lost, "mean", beside, elsewhere.get("mean"),
             unit="points",

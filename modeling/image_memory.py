@@ -112,14 +112,28 @@ def undo_joining(image_index: torch.Tensor | None, rows: int, num_images: int) -
     Returns:
         None (each row has its own image) when there are several images, as many rows, and no row names any
         but the first; else `image_index`.
+
+    Raises:
+        ValueError: If `image_index` is no tensor of whole numbers.
     """
-    if image_index is None or num_images < 2 or rows != num_images or bool(image_index.any()):
+    if image_index is None:
+        return None
+    check_whole_numbers(image_index)
+    if num_images < 2 or rows != num_images or bool(image_index.any()):
         return image_index
     return None
 
 
+def check_whole_numbers(image_index: torch.Tensor) -> None:
+    """Raises ValueError if `image_index` is a list, or a tensor of another kind."""
+    given = image_index.dtype if isinstance(image_index, torch.Tensor) else type(image_index).__name__
+    if given not in (torch.int64, torch.int32):
+        raise ValueError(f"image_index is a {given}: give a long tensor, such as torch.tensor([0, 0]).")
+
+
 def check_image_index(image_index: torch.Tensor, rows: int, num_images: int) -> None:
     """Raises ValueError if `image_index` is not `(rows,)` with entries from 0 to `num_images - 1`."""
+    check_whole_numbers(image_index)
     if image_index.shape != (rows,):
         raise ValueError(
             f"image_index has shape {tuple(image_index.shape)} for {rows} text rows: give each row one image."
@@ -132,7 +146,13 @@ def check_image_index(image_index: torch.Tensor, rows: int, num_images: int) -> 
 
 
 def memory_of(cache: Cache | None) -> ImageMemory | None:
-    """The image memory that an earlier forward pass left with the cache, if any."""
+    """The image memory that an earlier forward pass left with the cache, if any.
+
+    Emptying a cache (`reset`) does not touch the memory, so it is dropped here, lest the next text be about
+    the picture before. Not in a compiled graph, which cannot read how much a static cache holds.
+    """
+    if cache is not None and not torch.compiler.is_compiling() and cache.get_seq_length() == 0:
+        cache.image_memory = None
     return getattr(cache, "image_memory", None)
 
 

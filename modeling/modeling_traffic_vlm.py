@@ -81,7 +81,7 @@ class TrafficVLMOutput(CausalLMOutputWithPast):
     Attributes:
         loss: Mean cross-entropy over answer tokens, when `labels` were given.
         logits: `(rows, length or logits_to_keep, vocab_size)`; `(kept, vocab_size)` where a mask said which
-            to keep; None with `skip_logits`.
+            to keep; None with `labels` and `skip_logits`.
         cache: The cache, if used; it also holds the images' keys and values. `past_key_values` before
             transformers 5.24.
         hidden_states: Decoder states, `num_hidden_layers + 1` of `(rows, length, hidden_size)`.
@@ -147,7 +147,7 @@ class TrafficVLMVisionModel(TrafficVLMPreTrainedModel):
             for.
 
         Raises:
-            ValueError: If the image's sides are not multiples of the patch size.
+            ValueError: If the axes or channels are others, or the sides are not multiples of the patch size.
         """
         hidden_states = self.embeddings(pixel_values)
         mask = None
@@ -214,7 +214,7 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
             use_cache: Whether to return a cache. Defaults to the config's setting, and to not while training.
             in_prefix: `(rows, length)` bool, tokens that see each other in both directions.
             image_hidden_states: `(num_images, num_patches, hidden_size)` for cross-attention.
-            image_memory: How rows and images belong together.
+            image_memory: How rows and images belong together; needed with `image_hidden_states`.
             grounding_positions: `(rows,)`, the position in each row whose maps are wanted.
             past_key_values: `cache` under its name before transformers 5.24.
             **kwargs: `output_attentions`, `output_hidden_states`, `return_dict`, options of the backend.
@@ -223,11 +223,17 @@ class TrafficVLMTextModel(TrafficVLMPreTrainedModel):
             The decoder's fields of `TrafficVLMModelOutput`.
 
         Raises:
-            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given.
+            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or images come in
+                without `image_memory`.
         """
         cache = past_key_values if cache is None else cache
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+        if image_hidden_states is not None and image_memory is None:
+            raise ValueError(
+                "image_hidden_states need image_memory, which says what row asks about what image: pass an "
+                "ImageMemory too, or call TrafficVLMModel, which makes one."
+            )
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
         use_cache = self.wants_cache(use_cache)
@@ -316,6 +322,9 @@ class TrafficVLMModel(TrafficVLMPreTrainedModel):
 
     Question rows and images are two different batches: `image_index` says which image a row asks about.
     """
+
+    # Checkpoints are saved with the patch head, which this model does without.
+    _keys_to_ignore_on_load_unexpected = [r"^patch_head\."]  # noqa: RUF012
 
     def __init__(self, config: TrafficVLMConfig):
         super().__init__(config)
@@ -565,10 +574,10 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
             labels: `(rows, length)`, aligned with `input_ids` (the shift is made here), -100 = not scored.
             use_cache: Whether to return a cache.
             logits_to_keep: Compute logits for this many last positions only (0 = all), for these positions
-                of every row, or where this `(rows, length)` boolean mask is true (no `labels` then).
-            skip_logits: Compute only what the loss needs: logits at scored positions, which are not returned.
-                Saves most of the output layer's time in training. Not for compiled graphs (the number of
-                positions varies).
+                of every row, or where this `(rows, length)` boolean mask is true. Not together with `labels`.
+            skip_logits: With `labels`, compute only what the loss needs: logits at scored positions, which
+                are not returned. Saves most of the output layer's time in training. Not for compiled graphs
+                (the number of positions varies).
             pixel_attention_mask: `(num_images, num_patches)`, 0 where a patch is padding.
             image_hidden_states: `(num_images, num_patches, hidden_size)`, already encoded images, instead of
                 pixels.
@@ -580,8 +589,16 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
 
         Returns:
             A `TrafficVLMOutput`.
+
+        Raises:
+            ValueError: On contradictory inputs; the message says which.
         """
         cache = past_key_values if cache is None else cache
+        if labels is not None and (isinstance(logits_to_keep, torch.Tensor) or logits_to_keep):
+            raise ValueError(
+                "labels score every position, and logits_to_keep drops some: pass one of them (skip_logits "
+                "saves the logits that the loss does not need)."
+            )
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
@@ -663,14 +680,19 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
             candidates.
 
         Raises:
-            ValueError: If a candidate is empty or the number of lists does not match the rows.
+            ValueError: If there is no candidate, one is empty, or the number of lists does not match the
+                rows.
         """
         inputs = dict(inputs)
         prompt_ids = inputs.pop("input_ids")
         rows = prompt_ids.shape[0]
         prompt_mask = inputs.pop("attention_mask", None)
         prompt_mask = torch.ones_like(prompt_ids) if prompt_mask is None else prompt_mask
-        per_row = candidates if isinstance(candidates[0][0], (list, tuple)) else [candidates] * rows
+        # A row may have no candidate, so the first entry need not tell lists of answers from answers.
+        first = next((entry for entry in candidates if len(entry)), None)
+        if first is None:
+            raise ValueError("candidates hold no answer to score: give at least one row an answer.")
+        per_row = candidates if isinstance(first[0], (list, tuple)) else [candidates] * rows
         if len(per_row) != rows or any(len(answer) == 0 for answers in per_row for answer in answers):
             raise ValueError(
                 f"candidates must be {rows} lists of non-empty answers, or one list for all rows."
@@ -772,8 +794,18 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
             ValueError: If a checkpoint is of another kind.
         """
         # Imported here: who only loads a TrafficVLM does not pay for two more models.
-        from transformers import GemmaModel, SiglipVisionModel
+        from transformers import AutoConfig, GemmaModel, SiglipVisionModel
 
+        # Asked beforehand: transformers loads what fits of another kind, and the rest stays random.
+        for checkpoint, name, kinds in (
+            (vision_checkpoint, "SigLIP", ("siglip", "siglip_vision_model")),
+            (text_checkpoint, "first-generation Gemma", ("gemma",)),
+        ):
+            kind = AutoConfig.from_pretrained(checkpoint).model_type
+            if kind not in kinds:
+                raise ValueError(
+                    f"{checkpoint} is not a {name}, but of model_type {kind!r}: give a {name} checkpoint."
+                )
         siglip = SiglipVisionModel.from_pretrained(vision_checkpoint)
         gemma = GemmaModel.from_pretrained(text_checkpoint, dtype=dtype or "auto")
         sizes = {} if image_size is None else {"image_size": image_size}
@@ -786,14 +818,8 @@ class TrafficVLMForConditionalGeneration(TrafficVLMPreTrainedModel, GenerationMi
         vision_state = vision_state_from_siglip(siglip.state_dict(), config.vision_config)
         if model.model.vision_tower is not None:
             model.model.vision_tower.load_state_dict(vision_state)
-        # Not strict: cross-attention is new. Everything that Gemma has must find its place.
-        report = model.model.language_model.load_state_dict(
-            text_state_from_gemma(gemma.state_dict()), strict=False
-        )
-        if report.unexpected_keys:
-            raise ValueError(
-                f"{text_checkpoint} is not a first-generation Gemma: {report.unexpected_keys[:3]} ..."
-            )
+        # Not strict: cross-attention is new.
+        model.model.language_model.load_state_dict(text_state_from_gemma(gemma.state_dict()), strict=False)
         return model.eval()
 
     def freeze_vision(self) -> None:

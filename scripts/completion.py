@@ -1,8 +1,7 @@
 """Print tab completion for `python scripts/NAME.py`, for bash, and for zsh through bashcompinit.
 
 It reads the options from the scripts themselves; print it again after an update. Scripts whose extra is not
-installed are left out. Completion of other uses of
-`python` becomes that of file names.
+installed are left out. Completion of other uses of `python` becomes that of file names.
 
 Examples:
   python scripts/completion.py > ~/.traffic_vlm_completion && source ~/.traffic_vlm_completion

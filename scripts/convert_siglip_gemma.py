@@ -34,10 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
             fusion=options.fusion,
             image_token_id=options.image_token_id,
         )
+        options.output.mkdir(parents=True, exist_ok=True)  # save_pretrained only logs that it is a file
+        model.save_pretrained(options.output)
     except (OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    model.save_pretrained(options.output)
     height, width = model.config.vision_config.image_size
     millions = model.num_parameters() / 1e6
     print(f"{options.output}: {millions:.1f}M parameters, images of {height} x {width} pixels")

@@ -57,7 +57,8 @@ def run(options: argparse.Namespace) -> None:
 
     transformers.logging.set_verbosity_error()  # weights that are missing are told of below, in a line
     transformers.logging.disable_progress_bar()
-    folder = export(options.checkpoint, options.output, options.format, getattr(torch, options.dtype))
+    output = options.output.resolve()  # "." has no name to which -int8 could be added
+    folder = export(options.checkpoint, output, options.format, getattr(torch, options.dtype))
     print(f"{folder}: encoder, prefill and decode, {size_of(folder)}")
     if not options.int8:
         return

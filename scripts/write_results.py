@@ -30,12 +30,12 @@ def main() -> int:
         readme = fill_readme((ROOT / "README.md").read_text(encoding="utf-8"), report)
         template = (ROOT / "docs" / "model_card.template.md").read_text(encoding="utf-8")
         card = render_card(template, report, record)
-    except CardError as error:
+        (ROOT / "README.md").write_text(readme, encoding="utf-8", newline="\n")
+        (ROOT / "model_card.md").write_text(card, encoding="utf-8", newline="\n")
+        (arguments.checkpoint / "README.md").write_text(card, encoding="utf-8", newline="\n")
+    except (CardError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    (ROOT / "README.md").write_text(readme, encoding="utf-8", newline="\n")
-    (ROOT / "model_card.md").write_text(card, encoding="utf-8", newline="\n")
-    (arguments.checkpoint / "README.md").write_text(card, encoding="utf-8", newline="\n")
     return 0
 
 

@@ -94,21 +94,42 @@ def load_state(accelerator: Accelerator, folder: Path) -> dict[str, Any] | None:
         Its position, or None when there is no state yet.
 
     Raises:
-        StateError: If the state does not fit the model of this recipe.
+        StateError: If the state is damaged or does not fit the model of this recipe.
     """
     states = complete_states(folder)
     if not states:
         return None
     try:
+        position = json.loads((states[-1] / "position.json").read_text(encoding="utf-8"))
         accelerator.load_state(str(states[-1]))
-    except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
+        return {**position, "step": int(position["step"])}
+    except (RuntimeError, ValueError, TypeError, KeyError, OSError, SafetensorError) as error:
         # A missing key is that of another optimiser's state.
-        reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise StateError(
-            f"{states[-1]}: does not fit this recipe ({reason}). Give another run.output, or delete the "
-            "folder to start anew."
+            f"{states[-1]}: damaged, or does not fit this recipe ({reason}). Delete it to go on from the "
+            "state before it, or give another run.output."
         ) from error
-    return json.loads((states[-1] / "position.json").read_text(encoding="utf-8"))
+
+
+def begun_recipe(folder: Path) -> dict[str, dict[str, Any]] | None:
+    """The settings that a run began with, by section; None where there is no run yet.
+
+    Raises:
+        StateError: If the run's `recipe.yaml` is damaged.
+    """
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        return None
+    try:
+        begun = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return {section: dict(begun[section]) for section in Recipe().to_dict()}
+    except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
+        reason = f"no section {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        raise StateError(
+            f"{path}: damaged ({reason}). Put the recipe there that the run was begun with (its checkpoints "
+            "keep it as training/recipe.yaml), or delete the run's folder to start anew."
+        ) from error
 
 
 def refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
@@ -119,12 +140,12 @@ def refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
         recipe: What is to be trained now, with its precision settled.
 
     Raises:
-        StateError: If a setting differs that is not in `MAY_CHANGE`.
+        StateError: If a setting differs that is not in `MAY_CHANGE`, or the run's recipe is damaged.
     """
-    path = folder / "recipe.yaml"
-    if not path.is_file() or not complete_states(folder / "states"):
+    before = begun_recipe(folder) if complete_states(folder / "states") else None
+    if before is None:
         return
-    before, now = yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(dump_recipe(recipe))
+    now = yaml.safe_load(dump_recipe(recipe))
     for section, values in now.items():
         for name, value in values.items():
             begun = before[section].get(name, value)  # a setting that is newer than the run

@@ -57,13 +57,16 @@ def interpolate(before: Path, after: Path, share: float, output: Path) -> None:
     """
     refuse_existing(output)
     between = weights_between(before, after, share)
-    shutil.copytree(after, output)
-    save_file(between, output / WEIGHTS, metadata={"format": "pt"})
-    card = output / "README.md"
+    part = output.with_name(output.name + ".part")  # a copy with the wrong weights would look complete
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(after, part, ignore=shutil.ignore_patterns(WEIGHTS))
+    save_file(between, part / WEIGHTS, metadata={"format": "pt"})
+    card = part / "README.md"
     if card.is_file():
         told = f"These weights lie between two stages, {share:g} of the way; scores above are the latter's.\n"
         card.write_text(f"{card.read_text(encoding='utf-8')}\n{told}", encoding="utf-8")
-    _note(output, {"share": share})
+    _note(part, {"share": share})
+    part.rename(output)
 
 
 def refuse_existing(output: Path) -> None:

@@ -3,9 +3,10 @@ asked anew.
 
 The answers of a moved frame come from the same rules as the original's, applied to the moved labels. What the
 window cuts away must not become a false answer, so a copy is asked less than its frame: about the street only
-where the rules say the same of both (a lane outside the window is still there), and not about kinds of things
-of which hardly more than an edge is left. The horizon stays where the rules assume it; left and right move
-freely.
+where the rules say the same of both (a lane outside the window is still there, and a window that slides aside
+does not put the next lane's car ahead), and not about kinds of things of which hardly more than an edge is
+left. `nearest` and `compare_sides` are answered anew: their sides are those of the picture. The horizon stays
+where the rules assume it; left and right move freely.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ bands."""
 STREET = {
     *("lane_clear", "lane_blocked", "lane_exists", "change_lane", "command_lane", "turn", "command_turn"),
     *("move_forward", "must_stop", "command_forward", "light_state", "light_is", "light_for_me"),
+    *("vehicle_near", "directly_ahead"),
 }
 """Groups of families whose answers are about the street: another window changes the view, not them."""
 LEAST_INSIDE = 0.25

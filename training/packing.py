@@ -119,6 +119,20 @@ def is_packed(folder: str | Path, split: str) -> bool:
     return (Path(folder) / split / "packed.json").is_file()
 
 
+def packed_facts(folder: str | Path, split: str) -> dict[str, Any]:
+    """What `packed.json` tells of a packed split.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    path = Path(folder) / split / "packed.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return {**facts, "frames": int(facts["frames"])}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path}: damaged. Delete it and pack again.") from error
+
+
 def pack_split(
     dataset: str | Path,
     split: str,
@@ -129,6 +143,7 @@ def pack_split(
     paste: float = 0.0,
     join: float = 0.0,
     seed: int = 0,
+    may_fetch: bool = False,
 ) -> int:
     """Packs one split of a Parquet data set; nothing is there until everything is there.
 
@@ -142,6 +157,7 @@ def pack_split(
         paste: Share of the copies into which rare things of other frames are pasted.
         join: Share of the copies that are joined with other frames of the same time and weather.
         seed: Decides the copies' windows, what is pasted and what is joined.
+        may_fetch: Whether a data set that is no folder here is taken from the Hub.
 
     Returns:
         Number of packed frames, copies included.
@@ -150,7 +166,7 @@ def pack_split(
         DataError: If the data set or the split cannot be read or holds no frame, or the disk is full.
     """
     final, part = Path(folder) / split, Path(folder) / f"{split}.part"
-    source = _load(dataset, split)
+    source = _load(dataset, split, may_fetch)
     total = len(source) * (1 + variants)
     summary = {
         "image_size": list(image_size),
@@ -211,10 +227,10 @@ def check_packed(
     The seed may differ: other windows are as good. What an older folder does not tell is taken as right.
 
     Raises:
-        DataError: If size, copies or data set are others.
+        DataError: If size, copies or data set are others, or the folder is damaged.
     """
     path = Path(folder) / split
-    packed = {"paste": 0.0, "join": 0.0, **json.loads((path / "packed.json").read_text(encoding="utf-8"))}
+    packed = {"paste": 0.0, "join": 0.0, **packed_facts(folder, split)}
     wanted = {"image_size": list(image_size), "variants": variants, "source": fingerprint(dataset, split)}
     if variants:
         wanted |= {"max_zoom": max_zoom, "paste": paste, "join": join}
@@ -289,15 +305,18 @@ def _with_copies(
             yield picture, {**plain_row(moved), "copy": copy + 1}
 
 
-def _load(dataset: str | Path, split: str) -> Any:
+def _load(dataset: str | Path, split: str, may_fetch: bool) -> Any:
     # Here, because reading a packed folder must work without it.
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
-    if not Path(dataset).is_dir():
+    is_here = Path(dataset).is_dir()
+    if not is_here and not may_fetch:
         raise DataError(f"{dataset}: no such data set. Build one with scripts/build_dataset.py.")
     try:
-        source = load_dataset(str(dataset), split=split)
+        # Where the files are not named, those of all splits are fetched to load one.
+        files = None if is_here else {split: f"data/{split}-*.parquet"}
+        source = load_dataset(str(dataset), split=split, data_files=files)
     except (ValueError, OSError, DatasetGenerationError) as error:
         reason = str(error.__cause__ or error).partition("\n")[0]  # a full disk is the cause of the latter
         raise DataError(f"{dataset}: split {split!r} cannot be loaded ({reason}).") from error

@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 
 import torch
-import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from accelerate.utils.environment import parse_flag_from_env
+
+from .checkpoints import begun_recipe
 
 PRECISIONS = ("no", "bf16", "fp16", "bf16_masters")
 WORTHWHILE = 1.1
@@ -24,6 +25,9 @@ def settle_precision(wanted: str, output: Path) -> str:
     Args:
         wanted: `run.precision`.
         output: The run's folder, whose `recipe.yaml` says what it began with.
+
+    Raises:
+        StateError: If that is damaged.
     """
     if wanted != "auto":
         return wanted
@@ -34,10 +38,7 @@ def settle_precision(wanted: str, output: Path) -> str:
 
 def began_with(output: Path) -> str | None:
     """The precision in a run's resolved recipe; None where there is no run yet."""
-    path = output / "recipe.yaml"
-    if not path.is_file():
-        return None
-    precision = yaml.safe_load(path.read_text(encoding="utf-8"))["run"]["precision"]
+    precision = (begun_recipe(output) or {}).get("run", {}).get("precision")
     return precision if precision in PRECISIONS else None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,37 @@ ANSWER_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "gain")
 CAPTION_METRICS = ("frame_to_caption", "caption_to_frame", "retrieval")
 METRICS = {"answers": ANSWER_METRICS, "consistent_answers": ANSWER_METRICS, "captions": CAPTION_METRICS}
 """Objective -> columns of its summary."""
+RANGES: dict[tuple[str, float, float, str], tuple[str, ...]] = {
+    ("[", 1, math.inf, "]"): (
+        *("data.questions_per_image", "data.long_every", "optim.batch_size"),
+        *("run.validate_frames", "run.save_every", "run.log_every"),
+    ),
+    ("[", 0, math.inf, "]"): (
+        *("data.variants", "data.workers", "data.limit_frames", "data.max_row_tokens"),
+        *("optim.micro_batch_size", "run.seed", "run.validate_every", "run.patience", "run.overlays"),
+    ),
+    ("[", 0, math.inf, ")"): (
+        *("data.balance", "data.family_balance", "data.family_share", "data.frame_balance"),
+        *("loss.focal_gamma", "loss.patch_weight", "loss.patch_final", "loss.consistency_weight"),
+        *("loss.grounding_weight", "loss.grounding_final"),
+        *("optim.encoder_scale", "optim.projector_scale", "optim.weight_decay"),
+    ),
+    ("(", 0, math.inf, ")"): ("optim.epochs", "optim.max_minutes", "optim.learning_rate"),
+    ("(", 0, math.inf, "]"): ("optim.clip",),  # at 0 nothing would move; infinity clips nothing
+    ("[", 0, 1, "]"): (
+        *("data.mirror", "data.rephrase", "data.erase", "data.changes", "data.paste", "data.join"),
+        "optim.min_scale",
+    ),
+    ("[", 0, 1, ")"): ("loss.label_smoothing", "optim.beta2", "optim.warmup", "optim.ema"),
+    ("(", 0, 1, "]"): ("optim.decay",),
+    ("[", 0, 0.5, "]"): ("data.max_zoom",),
+    # From two thirds on a count's neighbours would be taught more often than the count.
+    ("[", 0, 2 / 3, ")"): ("data.count_smoothing",),
+    # Above 2 colours may turn into their opposites, and a red light would be none.
+    ("[", 0, 2, "]"): ("data.photometric",),
+}
+"""Interval -> the settings whose value, or each of whose values, must lie in it. As in mathematics a square
+bracket takes its end in and a round one leaves it out."""
 
 
 class RecipeError(ValueError):
@@ -71,7 +103,7 @@ class DataSection:
         count_smoothing: Probability that a count from one to five is taught as one more or one less: a soft
             label, since a count that is wrong by one is nearly right.
         photometric: Strength of the light, colour, blur and noise changes; 0 switches them off, 1 is the
-            usual.
+            usual, 2 the most.
         changes: Share of the frames by kind of change: `jpeg`, and `rain`, `fog`, `dusk`, which leave frames
             alone that are asked about weather or light.
         erase: Probability that a small rectangle without evidence is painted over.
@@ -167,7 +199,7 @@ class OptimSection:
         schedule: `cosine`, or `wsd` (warm-up, stable, linear decay over the last `decay` of the run).
         decay: See `schedule`.
         min_scale: Rate at the end as a share of the peak.
-        clip: Largest gradient norm.
+        clip: Largest gradient norm; `.inf` clips nothing.
         ema: Decay of the averaged weights a step; 0 keeps none.
         compile: Whether the network goes through torch.compile. It did not pay on the CPU that was measured;
             on a GPU nobody has measured it.
@@ -283,47 +315,35 @@ class Recipe:
                 )
 
     def _check_ranges(self) -> None:
-        for key, value in (
-            ("data.questions_per_image", self.data.questions_per_image),
-            ("optim.batch_size", self.optim.batch_size),
-            ("optim.epochs", self.optim.epochs),
-            ("data.long_every", self.data.long_every),
-            ("run.save_every", self.run.save_every),
-            ("run.log_every", self.run.log_every),
-        ):
-            if value <= 0:
-                raise RecipeError(f"{key} is {value}: it must be above 0.")
-        for key, value in (
-            ("data.variants", self.data.variants),
-            ("data.workers", self.data.workers),
-            ("data.limit_frames", self.data.limit_frames or 0),
-            ("optim.micro_batch_size", self.optim.micro_batch_size or 0),
-            ("run.seed", self.run.seed),
-        ):
-            if value < 0:
-                raise RecipeError(f"{key} is {value}: it must not be below 0.")
-        if not 0 <= self.data.max_zoom <= 0.5:
-            raise RecipeError(f"data.max_zoom is {self.data.max_zoom}: it must lie between 0 and 0.5.")
-        for key, share in (("data.paste", self.data.paste), ("data.join", self.data.join)):
-            if not 0 <= share <= 1:
-                raise RecipeError(f"{key} is {share}: it must lie between 0 and 1.")
+        for interval, keys in RANGES.items():
+            for key in keys:
+                section, _, name = key.partition(".")
+                value = getattr(getattr(self, section), name)
+                values = value if isinstance(value, dict) else {"": value}
+                for entry, number in values.items():
+                    if number is not None:
+                        _refuse_outside(interval, f"{key}.{entry}".rstrip("."), number)
         if self.data.paste + self.data.join > 1:
             raise RecipeError("data.paste and data.join are more than 1 together: no copy is both.")
-        if not 0 <= self.data.count_smoothing < 2 / 3:
-            raise RecipeError(
-                f"data.count_smoothing is {self.data.count_smoothing}: it must lie in 0 to below 2/3, or "
-                "a count's neighbours would be taught more often than the count."
-            )
-        if not 0 < self.optim.decay <= 1:
-            raise RecipeError(f"optim.decay is {self.optim.decay}: it must be above 0 and at most 1.")
-        if not 0 <= self.optim.warmup < 1:
-            raise RecipeError(f"optim.warmup is {self.optim.warmup}: it must be at least 0 and below 1.")
-        if not 0 <= self.optim.ema < 1:
-            raise RecipeError(f"optim.ema is {self.optim.ema}: it must be at least 0 and below 1.")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the recipe as nested plain values, ready for YAML or JSON."""
         return dataclasses.asdict(self)
+
+
+def _refuse_outside(interval: tuple[str, float, float, str], key: str, value: float) -> None:
+    """Raises RecipeError for a value outside its interval (see `RANGES`), which NaN always is."""
+    opens, low, high, closes = interval
+    is_above = value > low if opens == "(" else value >= low
+    is_below = value < high if closes == ")" else value <= high
+    if is_above and is_below:
+        return
+    bounds = f"above {low:g}" if opens == "(" else f"at least {low:g}"
+    if high < math.inf:
+        bounds += f" and below {high:g}" if closes == ")" else f" and at most {high:g}"
+    elif closes == ")":
+        bounds += " and finite"
+    raise RecipeError(f"{key} is {value}: it must be {bounds}.")
 
 
 def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:

@@ -19,7 +19,7 @@ from traffic_vlm.processing.tokenization_traffic_vlm import TrafficVLMTokenizer,
 from transformers import PreTrainedTokenizerBase
 
 from .collator import PATCH_LABELS
-from .packing import DataError, PackedSplit, check_packed, is_packed, pack_split
+from .packing import DataError, PackedSplit, check_packed, is_packed, pack_split, packed_facts
 from .recipe import Recipe, RecipeError
 from .streaming import keep_rows
 
@@ -120,7 +120,7 @@ def _pack_once(recipe: Recipe, split: str, folder: Path) -> None:
     if is_packed(folder, split):
         check_packed(*wanted, **copies)
     else:
-        pack_split(*wanted, **copies, seed=recipe.run.seed)
+        pack_split(*wanted, **copies, seed=recipe.run.seed, may_fetch=data.streaming)
 
 
 def keep_streamed(recipe: Recipe) -> Path:
@@ -147,8 +147,8 @@ def packed_frames(recipe: Recipe) -> int | None:
     found = [folder for folder in folders if is_packed(folder, "train")]
     if not found:
         return None
-    facts = json.loads((found[0] / "train" / "packed.json").read_text(encoding="utf-8"))
-    return facts["frames"] // (1 + facts["variants"])
+    facts = packed_facts(found[0], "train")
+    return facts["frames"] // (1 + facts.get("variants", 0))
 
 
 def prepare_tokenizer(recipe: Recipe, split: PackedSplit, output: Path) -> PreTrainedTokenizerBase:

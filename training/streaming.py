@@ -124,11 +124,12 @@ class StreamedSteps(IterableDataset):
         height, width = self.image_size
         for step in count(self.start):
             split.frames.clear()
+            mine = []  # a frame that ends an epoch and begins the next is in it twice
             for sample in islice(samples, self.own):
                 # Upright, as packing and inference have it: the labels' boxes are of the upright picture.
                 picture = to_rgb(Image.open(io.BytesIO(sample["image"]["bytes"])))
                 small = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-                split.frames[number_of[sample["image_id"]]] = np.asarray(small)
-            mine = np.array(list(split.frames))
+                mine.append(number_of[sample["image_id"]])
+                split.frames[mine[-1]] = np.asarray(small)
             parts = np.array_split(mine, math.ceil(len(mine) / self.micro))
             yield [self.collator(step, part) for part in parts]

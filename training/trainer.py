@@ -189,7 +189,10 @@ class Trainer:
         saved = load_state(self.accelerator, self.output / "states")
         if saved:
             self.position.update({"table": saved["step"], **saved})
-            self.accelerator.print(f"resuming at step {saved['step']} of {self.total}")
+            minutes, far = self.recipe.optim.max_minutes, f"of {self.total}"
+            if minutes:
+                far = f"after {self.position['seconds'] / 60:.0f} of {minutes:g} minutes"
+            self.accelerator.print(f"resuming at step {saved['step']} {far}")
         before = signal.signal(signal.SIGTERM, self._request_stop)
         try:
             self._start_log()
@@ -214,7 +217,7 @@ class Trainer:
         recipe, position = self.recipe, self.position
         loader = iter(self._loader(position["step"]))
         bar = tqdm(
-            total=self.total,
+            total=None if recipe.optim.max_minutes else self.total,
             initial=position["step"],
             unit="step",
             disable=not self.accelerator.is_local_main_process,
@@ -477,7 +480,9 @@ class Trainer:
 
     def _start_log(self) -> None:
         if self.accelerator.is_main_process:
-            (self.output / "recipe.yaml").write_text(dump_recipe(self.recipe), encoding="utf-8")
+            part = self.output / "recipe.yaml.part"
+            part.write_text(dump_recipe(self.recipe), encoding="utf-8")
+            part.replace(self.output / "recipe.yaml")
             cut_log(self.output / "log.jsonl", self.position["step"], self.position["table"])
             start = {"step": self.position["step"], "kind": "start", "seed": self.recipe.run.seed}
             facts = {"device": device_name(), "versions": versions(), "git_revision": git_revision()}
@@ -489,7 +494,10 @@ class Trainer:
         step, run = self.position["step"], self.recipe.run
         rate = self.recipe.optim.batch_size / values["seconds"]
         bar.update()
-        bar.set_postfix(loss=f"{values[self.objective.parts[0]]:.3f}", rate=f"{rate:.0f}/s")
+        told = {"loss": f"{values[self.objective.parts[0]]:.3f}", "rate": f"{rate:.0f}/s"}
+        if self.recipe.optim.max_minutes:
+            told["minutes"] = f"{self.position['seconds'] / 60:.0f}/{self.recipe.optim.max_minutes:g}"
+        bar.set_postfix(told)
         if step % run.log_every == 0:
             entry = {
                 **values,

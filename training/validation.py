@@ -29,7 +29,7 @@ def predict(
     shift: int = 0,
     places: Sequence[int] | None = None,
     families: set[str] | None = None,
-    max_new_tokens: int = 16,
+    max_new_tokens: int = 32,
     show_progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Greedy answers to the questions of some frames.

@@ -36,6 +36,7 @@ class VisionEmbeddings(nn.Module):
 
     def __init__(self, config: TrafficVLMVisionConfig):
         super().__init__()
+        self.num_channels = config.num_channels
         self.patch_size = config.patch_size
         self.grid_size = config.grid_size
         self.stem = STEM_CLASSES[config.stem](config)
@@ -49,6 +50,11 @@ class VisionEmbeddings(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """`(num_images, channels, height, width)` -> `(num_images, num_patches, hidden_size)`."""
+        if pixel_values.ndim != 4 or pixel_values.shape[1] != self.num_channels:
+            raise ValueError(
+                f"pixel_values have shape {tuple(pixel_values.shape)}, not (num_images, {self.num_channels}, "
+                "height, width): pass what the processor returns."
+            )
         height, width = pixel_values.shape[-2:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(

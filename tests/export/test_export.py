@@ -1,6 +1,7 @@
 """An exported model answers as the model does."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -181,6 +182,48 @@ def test_eight_bits_are_smaller_and_their_cost_is_measured(exported, pictures, t
     assert cost["accuracy"]["mean"] == 1.0
     assert cost["change"]["mean"] == pytest.approx(cost["other_accuracy"]["mean"] - 1.0)
     assert cost["agreement"]["mean"] >= 0.75
+
+
+def test_long_answers_are_compared_whole(monkeypatch, pictures):
+    answer = "A partly cloudy day, many vehicles, no people, green light."  # 22 tokens
+
+    class Knowing:
+        def __init__(self, folder):
+            pass
+
+        look = __init__
+
+        def ask(self, seen, questions, max_new_tokens=64):
+            return [{"answer": answer if max_new_tokens >= 22 else "A partly cloudy day"} for _ in questions]
+
+    question = {"question": "Describe the scene.", "answer": answer, "family": "describe"}
+    rows = [{"image_id": "a", "image": pictures["red"], "questions": [question]}]
+    monkeypatch.setattr("traffic_vlm.deployment.quantize.Session", Knowing)
+    monkeypatch.setattr("traffic_vlm.evaluation.predict.open_frames", lambda *_: rows)
+    assert compare("float", "int8", "set")["accuracy"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"format": "onnx"}'])
+def test_damaged_settings_are_named(tmp_path, text):
+    (tmp_path / "export.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"export\.json: damaged; run scripts/export\.py again\."):
+        Session(tmp_path)
+
+
+def test_eight_bits_go_beside_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    def write(*arguments):
+        folder = Path(arguments[1])
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    monkeypatch.setattr("traffic_vlm.deployment.export.export", write)
+    monkeypatch.setattr("traffic_vlm.deployment.quantize.quantize", write)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "config.json").touch()
+    main = runpy.run_path(str(ROOT / "scripts" / "export.py"))["main"]
+    assert main(["--checkpoint", ".", "--output", ".", "--int8"]) == 0
+    assert (tmp_path / "here-int8").is_dir()
 
 
 def test_half_an_export_does_not_open(checkpoint, exported, pictures, tmp_path, monkeypatch, capsys):

@@ -99,6 +99,39 @@ def test_wrong_row_counts_are_refused(tiny_model, tiny_inputs) -> None:
         prefix(inputs["input_ids"][:, 1:], inputs["pixel_values"])
 
 
+@pytest.mark.parametrize("seeing", ["cross_attention", "prefix"])
+def test_an_image_index_of_another_kind_is_refused(seeing, tiny_model, tiny_inputs) -> None:
+    model = tiny_model(seeing)
+    inputs = tiny_inputs(model.config, rows=2, images=2)
+    with pytest.raises(ValueError, match="image_index is a list: give a long tensor"):
+        model(**inputs, image_index=[0, 0])
+    with pytest.raises(ValueError, match=r"image_index is a torch\.float32"):
+        model(**inputs, image_index=torch.tensor([0.0, 1.0]))
+
+
+def test_a_list_is_refused_for_kept_images_too(tiny_model, tiny_inputs) -> None:
+    model = tiny_model()
+    inputs = tiny_inputs(model.config, rows=2, images=2)
+    cache = model(**inputs, use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="image_index is a list"):
+        model(inputs["input_ids"][:, -1:], past_key_values=cache, image_index=[0, 1])
+
+
+@pytest.mark.parametrize("stem", [{}, {"stem": "conv", "stem_channels": [4, 8, 8]}])
+@pytest.mark.parametrize("shape", [(3, 16, 32), (1, 2, 3, 16, 32), (2, 1, 16, 32)])
+def test_pixels_of_another_shape_are_refused(stem, shape, tiny_model, tiny_inputs) -> None:
+    model = tiny_model(vision=stem)
+    ids = tiny_inputs(model.config)["input_ids"]
+    with pytest.raises(ValueError, match=r"pixel_values have shape .*, not \(num_images, 3, height, width\)"):
+        model(ids, torch.zeros(shape))
+
+
+def test_the_decoder_alone_refuses_images_that_it_could_not_assign(tiny_model, tiny_inputs) -> None:
+    decoder = tiny_model().model.language_model
+    with pytest.raises(ValueError, match="image_hidden_states need image_memory"):
+        decoder(torch.tensor([[5, 6]]), image_hidden_states=torch.zeros(1, 8, 32))
+
+
 def test_keys_and_values_are_computed_once_an_image(tiny_model, tiny_inputs) -> None:
     """However many questions are asked: in a training step, and in a whole generation."""
     model = tiny_model()

@@ -224,6 +224,22 @@ def test_a_new_image_replaces_the_kept_one(tiny_model, tiny_inputs) -> None:
         assert_close(again, model(**inputs, use_cache=False).logits, **CLOSE)
 
 
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_an_emptied_cache_forgets_the_image(kind, tiny_model, tiny_inputs) -> None:
+    model = tiny_model()
+    text = model.config.text_config
+    cache = DynamicCache(config=text) if kind == "dynamic" else StaticCache(config=text, max_cache_len=16)
+    inputs = tiny_inputs(model.config, rows=2, images=2)
+    blind = {"input_ids": inputs["input_ids"]}
+    with torch.no_grad():
+        expected = model(**blind, use_cache=False).logits
+        model(**inputs, past_key_values=cache, use_cache=True)
+        cache.reset()
+        first = model(inputs["input_ids"][:, :-1], past_key_values=cache, use_cache=True).logits
+        last = model(inputs["input_ids"][:, -1:], past_key_values=cache, use_cache=True).logits
+    assert_close(torch.cat([first, last], dim=1), expected, **CLOSE)
+
+
 def test_batch_reordering_leaves_images_alone(tiny_model, tiny_inputs) -> None:
     model = tiny_model()
     inputs = tiny_inputs(model.config, rows=4, images=2)
@@ -266,6 +282,12 @@ def test_score_answers_takes_other_candidates_for_each_row(tiny_model, tiny_inpu
     assert_close(scores[1], model.score_answers(inputs, [[5, EOS], [6, EOS]])[1])
     with pytest.raises(ValueError, match="non-empty"):
         model.score_answers(inputs, [[5], []])
+    second_only = model.score_answers(inputs, [[], [[5, EOS]]])
+    assert second_only[0].tolist() == [float("-inf")]
+    assert_close(second_only[1], scores[1, :1])
+    for nothing in ([], [[], []]):
+        with pytest.raises(ValueError, match="no answer to score"):
+            model.score_answers(inputs, nothing)
 
 
 def test_other_ways_in(model, inputs) -> None:

@@ -18,6 +18,10 @@ from traffic_vlm.modeling import (
     vision_state_from_siglip,
 )
 from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    Gemma2Config,
+    Gemma2Model,
     GemmaConfig,
     GemmaForCausalLM,
     GemmaModel,
@@ -223,6 +227,27 @@ def test_from_siglip_gemma_reads_checkpoints_from_disk(tmp_path) -> None:
     assert answers.patch_logits.shape == (1, 12, 4)
 
 
+def test_from_siglip_gemma_refuses_checkpoints_of_another_kind(tmp_path) -> None:
+    models = {
+        "siglip": SiglipVisionModel(SiglipVisionConfig(**SIGLIP)),
+        "clip": CLIPVisionModel(CLIPVisionConfig(**SIGLIP)),
+        "gemma": GemmaModel(GemmaConfig(**GEMMA)),
+        "gemma2": Gemma2Model(Gemma2Config(**GEMMA)),
+    }
+    folders = {name: tmp_path / name for name in models}
+    for name, model in models.items():
+        model.save_pretrained(folders[name])
+    start = TrafficVLMForConditionalGeneration.from_siglip_gemma
+    with pytest.raises(
+        ValueError, match="gemma2 is not a first-generation Gemma, but of model_type 'gemma2'"
+    ):
+        start(folders["siglip"], folders["gemma2"])
+    with pytest.raises(ValueError, match="clip is not a SigLIP, but of model_type 'clip_vision_model'"):
+        start(folders["clip"], folders["gemma"])
+    with pytest.raises(OSError, match="missing"):
+        start(folders["siglip"], tmp_path / "missing")
+
+
 def test_the_conversion_script_saves_a_checkpoint_or_says_why_not(tmp_path, capsys) -> None:
     script = Path(__file__).parents[2] / "scripts" / "convert_siglip_gemma.py"
     main = runpy.run_path(str(script))["main"]
@@ -235,6 +260,13 @@ def test_the_conversion_script_saves_a_checkpoint_or_says_why_not(tmp_path, caps
     assert main([*arguments, str(tmp_path / "bad"), "--image-size", "10", "48"]) == 2
     assert "change image_size or patch_size" in capsys.readouterr().err
     assert not (tmp_path / "bad").exists()
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for target in (tmp_path / "file", tmp_path / "file" / "new"):
+        assert main([*arguments, str(target)]) == 2
+        out, err = capsys.readouterr()
+        assert not out
+        # Loading writes progress bars there as well.
+        assert [str(target) in line for line in err.splitlines() if "error: " in line] == [True]
 
 
 def test_foreign_weights_are_refused() -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors import safe_open
 from torch.testing import assert_close
 from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
+from traffic_vlm.modeling.modeling_traffic_vlm import TrafficVLMModel
 from transformers.dynamic_module_utils import get_relative_imports
 
 
@@ -32,6 +33,19 @@ def test_round_trip_is_exact(fusion, tiny_model, tiny_inputs, tmp_path) -> None:
     with torch.no_grad():
         assert torch.equal(loaded.eval()(**inputs).logits, model(**inputs).logits)
     assert {file.suffix for file in tmp_path.iterdir()} == {".safetensors", ".json", ".py"}, "no pickles"
+
+
+def test_the_model_without_head_does_without_the_patch_head(tiny_model, tmp_path) -> None:
+    model = tiny_model(num_patch_labels=3)
+    model.save_pretrained(tmp_path)
+    loaded, report = TrafficVLMModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    whole = TrafficVLMForConditionalGeneration.from_pretrained(tmp_path)
+    for name, weight in model.patch_head.state_dict().items():
+        assert torch.equal(whole.patch_head.state_dict()[name], weight), name
+    for name, weight in model.model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight), name
 
 
 def test_tied_weights_are_saved_once(tiny_model, tmp_path) -> None:

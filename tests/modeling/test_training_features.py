@@ -97,6 +97,9 @@ def test_logits_to_keep(tiny_model, tiny_inputs) -> None:
         logits = model(**inputs).logits
         assert_close(model(**inputs, logits_to_keep=2).logits, logits[:, -2:])
         assert_close(model(**inputs, logits_to_keep=torch.tensor([0, 3])).logits, logits[:, [0, 3]])
+    for kept in (2, torch.tensor([0, 3]), torch.ones_like(inputs["input_ids"], dtype=torch.bool)):
+        with pytest.raises(ValueError, match="pass one of them"):
+            model(**inputs, labels=inputs["input_ids"], logits_to_keep=kept)
 
 
 @pytest.mark.parametrize("field", ["attention_dropout", "hidden_dropout", "drop_path_rate"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from launching import ON_CPU, processes
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from traffic_vlm.modeling import TrafficVLMForConditionalGeneration
 from traffic_vlm.training import interpolation
@@ -37,6 +38,25 @@ def test_weights_lie_between_and_the_record_says_where(make_recipe, tmp_path):
     with pytest.raises(ValueError, match="holds another network than"):
         interpolate(Trainer(smaller).train(), second, 0.5, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_failed_average_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
+    (tmp_path / "after").mkdir()
+    (tmp_path / "after" / "model.safetensors").write_bytes(b"the latter's weights")
+    monkeypatch.setattr(interpolation, "weights_between", lambda *_: {"weight": torch.ones(1)})
+
+    def no_space(*_, **__):
+        raise SafetensorError("No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(interpolation, "save_file", no_space)
+        with pytest.raises(SafetensorError):
+            interpolate(tmp_path / "before", tmp_path / "after", 0.5, tmp_path / "between")
+    assert not (tmp_path / "between").exists()
+    assert not list(tmp_path.rglob("between*/model.safetensors"))
+    interpolate(tmp_path / "before", tmp_path / "after", 0.5, tmp_path / "between")
+    assert load_file(tmp_path / "between" / "model.safetensors").keys() == {"weight"}
+    assert {path.name for path in tmp_path.iterdir()} == {"after", "between"}
 
 
 def test_a_stage_on_finer_frames_is_averaged_with_the_one_before(make_recipe, tmp_path):

@@ -221,6 +221,21 @@ def test_a_full_disk_under_the_best_checkpoint_is_named(make_recipe, monkeypatch
         trainer.train()
 
 
+def test_a_full_disk_leaves_the_runs_recipe(make_recipe, monkeypatch):
+    trainer = Trainer(make_recipe(output="recipe"))
+    trainer._start_log()
+    before, write = (trainer.output / "recipe.yaml").read_text(encoding="utf-8"), Path.write_text
+
+    def write_half(path, text, **options):
+        write(path, text[: len(text) // 2], **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    with pytest.raises(OSError, match="No space left"):
+        trainer._start_log()
+    assert (trainer.output / "recipe.yaml").read_text(encoding="utf-8") == before
+
+
 def test_an_error_of_a_loader_process_is_one_line(make_recipe, monkeypatch, tmp_path):
     packed = tmp_path / "packed"
     trainer = Trainer(make_recipe(f"data.packed={packed.as_posix()}", "data.workers=1", output="loader"))

@@ -1,4 +1,5 @@
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,26 @@ def hub(monkeypatch):
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         yield server
+
+
+def test_results_that_cannot_be_written_are_one_line(monkeypatch, tmp_path, capsys):
+    script = runpy.run_path(str(ROOT / "scripts" / "write_results.py"))
+    names = script["main"].__globals__
+    for name, value in {
+        "ROOT": tmp_path,
+        "read_report": lambda _: ({}, {}),
+        "fill_readme": lambda *_: "",
+        "render_card": lambda *_: "",
+    }.items():
+        monkeypatch.setitem(names, name, value)
+    monkeypatch.setattr(sys, "argv", ["write_results.py", "--checkpoint", str(tmp_path / "none")])
+    (tmp_path / "docs").mkdir()
+    for missing in ("README.md", "docs/model_card.template.md"):
+        assert script["main"]() == 2
+        assert missing in capsys.readouterr().err.replace("\\", "/")
+        (tmp_path / missing).touch()
+    assert script["main"]() == 2
+    assert "none" in capsys.readouterr().err
 
 
 def dry_run(make_recipe, tmp_path, *options):

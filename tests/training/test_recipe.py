@@ -44,28 +44,59 @@ def test_misspelt_key_names_the_right_one(tmp_path):
         ("run.precision=int3", "run.precision"),
         ("learning_rate=1", "section.key=value"),
         ("optim.epochs=0", "must be above 0"),
-        ("data.max_zoom=0.9", "between 0 and 0.5"),
-        ("data.paste=1.5", "between 0 and 1"),
+        ("data.max_zoom=0.9", "data.max_zoom is 0.9: it must be at least 0 and at most 0.5"),
         ("data.paste=0.5", "that is not one"),
-        ("data.join=1.5", "data.join is 1.5: it must lie between 0 and 1"),
+        ("data.join=1.5", "data.join is 1.5: it must be at least 0 and at most 1"),
         ("data.join=0.5", "data.join is 0.5, of data.variants=0 copies: that is not one"),
-        ("data.count_smoothing=0.67", "below 2/3"),
+        (
+            "data.count_smoothing=0.67",
+            "data.count_smoothing is 0.67: it must be at least 0 and below 0.666667",
+        ),
         ("optim.compile=3", "expected bool"),
         ("optim.batch_size=.inf", "optim.batch_size is inf: expected int"),
         ("data.changes={rain: 0.1", "'data.changes={rain: 0.1': the value is not readable as YAML"),
         ("run.push_to_hub=2026-13-01", "the value is not readable as YAML (month must be in"),
-        ("run.log_every=0", "run.log_every is 0: it must be above 0"),
-        ("optim.micro_batch_size=-1", "optim.micro_batch_size is -1: it must not be below 0"),
-        ("data.workers=-1", "data.workers is -1: it must not be below 0"),
-        ("data.limit_frames=-1", "data.limit_frames is -1: it must not be below 0"),
-        ("data.variants=-1", "data.variants is -1: it must not be below 0"),
-        ("run.seed=-1", "run.seed is -1: it must not be below 0"),
+        ("run.log_every=0", "run.log_every is 0: it must be at least 1"),
+        ("run.seed=-1", "run.seed is -1: it must be at least 0"),
+        ("optim.epochs=.inf", "optim.epochs is inf: it must be above 0 and finite"),
+        ("optim.learning_rate=.nan", "optim.learning_rate is nan: it must be above 0 and finite"),
+        ("data.changes={jpeg: 1, fog: 9}", "data.changes.fog is 9.0: it must be at least 0 and at most 1"),
+        (
+            "data.family_share={count: -2}",
+            "data.family_share.count is -2.0: it must be at least 0 and finite",
+        ),
         ("run.metric=retrieval", "run.metric is 'retrieval': use 'accuracy' or 'balanced_accuracy' or"),
     ],
 )
 def test_bad_overrides_are_refused(override, message):
     with pytest.raises(RecipeError, match=message.replace("(", r"\(")):
         load_recipe(ROOT / "configs" / "train" / "tiny.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("optim.learning_rate=-1", "optim.learning_rate=0", "optim.epochs=.nan", "optim.weight_decay=-1"),
+        *("optim.clip=-1", "optim.clip=0", "optim.clip=.nan", "optim.beta2=1.5", "optim.beta2=1"),
+        *("optim.min_scale=7", "optim.max_minutes=-3", "optim.max_minutes=0", "optim.micro_batch_size=-1"),
+        *("optim.decay=1.1", "optim.warmup=-0.1", "optim.ema=1", "loss.label_smoothing=2"),
+        *("loss.patch_final=-1", "data.mirror=5", "data.rephrase=-1", "data.erase=3", "data.paste=1.5"),
+        *("data.photometric=-1", "data.photometric=3", "data.frame_balance={weather: .nan}"),
+        *("data.workers=-1", "data.limit_frames=-1", "data.variants=-1", "data.long_every=0"),
+        *("run.validate_frames=0", "run.validate_frames=-5", "run.validate_every=-1", "run.patience=-1"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_with_what_can(override):
+    key = override.partition("=")[0]
+    with pytest.raises(RecipeError, match=rf"^{key}(\.\w+)? is .*: it must be (above|at least) \d"):
+        load_recipe(ROOT / "configs" / "train" / "tiny.yaml", [override])
+
+
+@pytest.mark.parametrize(
+    "override", ["optim.clip=.inf", "optim.ema=0", "optim.decay=1", "data.photometric=2", "run.patience=0"]
+)
+def test_the_ends_of_a_range_that_belong_to_it_are_taken(override):
+    load_recipe(ROOT / "configs" / "train" / "tiny.yaml", [override])
 
 
 def test_no_copy_is_both_pasted_into_and_joined():

@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 import os
 import signal
@@ -8,7 +9,9 @@ import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -18,7 +21,9 @@ from safetensors.torch import load_file
 from traffic_vlm.processing.bdd100k.families import FAMILIES, ask_all
 from traffic_vlm.processing.bdd100k.scene import CATEGORIES
 from traffic_vlm.processing.bdd100k.wordings import PRESENCE
-from traffic_vlm.training.checkpoints import StateError, refuse_other_recipe
+from traffic_vlm.processing.tokenization_traffic_vlm import TrafficVLMTokenizer
+from traffic_vlm.training import trainer as engine
+from traffic_vlm.training.checkpoints import StateError, load_state, refuse_other_recipe
 from traffic_vlm.training.collator import (
     IGNORED,
     PATCH_LABELS,
@@ -36,8 +41,9 @@ from traffic_vlm.training.moving import (
     share_inside,
 )
 from traffic_vlm.training.packing import DataError, _with_copies, open_packed, pack_split
+from traffic_vlm.training.precision import began_with
 from traffic_vlm.training.recipe import RecipeError, dump_recipe, load_recipe
-from traffic_vlm.training.setup import pack_recipe, spell_out
+from traffic_vlm.training.setup import pack_recipe, packed_frames, spell_out
 from traffic_vlm.training.trainer import Trainer, TrainingError
 from traffic_vlm.training.validation import predict
 
@@ -78,6 +84,22 @@ def test_training_frames_are_known_by_heart(make_recipe):
     right_swapped = np.mean([row["answer"] == row["prediction"] for row in swapped])
     assert right >= 0.9
     assert right_swapped <= right - 0.2  # the answers come from the pictures, not from the questions
+
+
+def test_a_description_is_heard_to_its_end():
+    tokenizer = TrafficVLMTokenizer.from_pretrained(ROOT / "checkpoints" / "traffic-vlm")
+    answer = "A partly cloudy day, many vehicles, no people, green light."
+
+    def generate(input_ids, max_new_tokens, **_):
+        told = tokenizer([answer], add_special_tokens=False, return_tensors="pt")["input_ids"]
+        return torch.cat([input_ids, told[:, :max_new_tokens]], dim=1)
+
+    config = SimpleNamespace(vision_config=SimpleNamespace(num_patches=1), uses_prefix=False)
+    model = SimpleNamespace(config=config, dtype=torch.float32, device="cpu", generate=generate)
+    question = {"question": "Describe the scene.", "family": "describe", "answer": answer}
+    rows = [{"image_id": "a", "questions": [question]}]
+    split = SimpleNamespace(frames=np.zeros((1, 4, 4, 3), np.uint8), rows=rows)
+    assert predict(model, tokenizer, split, [0])[0]["prediction"] == answer
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -123,6 +145,44 @@ def test_a_run_does_not_go_on_with_another_recipe(make_recipe):
     longer = Trainer(make_recipe("optim.epochs=0.5", output="changed"))
     longer.train()
     assert longer.position["step"] > other.total, "more epochs are no other recipe"
+
+
+@pytest.mark.parametrize("text", ["run: [", "", "- 1", "run: {}", "run: 2026-13-01"])
+def test_a_runs_damaged_recipe_is_named(make_recipe, tmp_path, text):
+    recipe = make_recipe(output="begun")
+    (tmp_path / "begun" / "states" / "step-0000001").mkdir(parents=True)
+    (tmp_path / "begun" / "states" / "step-0000001" / "position.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "begun" / "recipe.yaml").write_text(text, encoding="utf-8")
+    for use in (lambda folder: refuse_other_recipe(folder, recipe), began_with):
+        with pytest.raises(StateError, match=r"begun.recipe\.yaml: damaged \(.+\)\. Put the recipe there"):
+            use(tmp_path / "begun")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]"])
+def test_a_damaged_state_is_named(tmp_path, text):
+    (tmp_path / "step-0000001").mkdir()
+    (tmp_path / "step-0000001" / "position.json").write_text(text, encoding="utf-8")
+    with pytest.raises(
+        StateError, match=r"step-0000001: damaged, or does not fit .* Delete it to go on from"
+    ):
+        load_state(SimpleNamespace(load_state=lambda _: None), tmp_path)
+
+
+@pytest.mark.parametrize(("minutes", "far"), [("null", "of 32"), ("95", "after 2 of 95 minutes")])
+def test_how_far_a_run_is_is_said_in_what_ends_it(make_recipe, monkeypatch, capsys, minutes, far):
+    trainer = Trainer(make_recipe(f"optim.max_minutes={minutes}", output="length"))
+    trainer.total, totals = 32, []
+    saved = {"step": 7, "seconds": 120.0}
+    monkeypatch.setattr(engine, "load_state", lambda *_: saved)
+    monkeypatch.setattr(engine, "save_state", lambda *_: None)
+    monkeypatch.setattr(
+        engine, "tqdm", lambda total, **_: totals.append(total) or SimpleNamespace(close=list)
+    )
+    monkeypatch.setattr(trainer, "_is_over", lambda: True)
+    monkeypatch.setattr(trainer, "_finish", lambda: trainer.output)
+    trainer.train()
+    assert f"resuming at step 7 {far}\n" in capsys.readouterr().out
+    assert totals == [None if minutes == "95" else 32]
 
 
 @pytest.mark.parametrize(
@@ -372,6 +432,29 @@ def test_a_lane_that_the_window_cuts_away_is_not_denied():
     assert without
 
 
+def test_the_next_lanes_car_is_not_ahead_because_the_window_slides():
+    car = {"category": "car", "box": (0.7, 0.45, 0.85, 0.7), "occluded": False, "truncated": False}
+    row = {"objects": [car | {"light": None}], "drivable": None, "weather": None, "timeofday": None}
+    row |= {"scene": None, "image_id": "a", "split": "train", "source": "own"}
+    row["questions"] = [asdict(q) for q in ask_all(scene_of(row | {"questions": []}), seed=0).rows]
+    own = {q["family"]: q["answer"] for q in row["questions"]}
+    expected = {
+        "vehicle_near_ahead": "No.",
+        "vehicle_near_right": "Yes.",
+        "directly_ahead": "Nothing close.",
+        "nearest_car": "On the right, close.",
+    }
+    assert expected.items() <= own.items()
+    places = Counter()
+    for seed in range(40):
+        _, moved = moved_copy(Image.new("RGB", (160, 90)), row, 0.5, np.random.default_rng(seed))
+        said = {q["family"]: q["answer"] for q in moved["questions"]}
+        places[said.get("nearest_car")] += 1  # a place in the picture, which does change
+        for family in ("vehicle_near_ahead", "vehicle_near_right", "directly_ahead"):
+            assert said.get(family, own[family]) == own[family]
+    assert places["Ahead, close."]
+
+
 def test_frames_without_things_are_copied_as_they_are():
     image = Image.new("RGB", (32, 18))
     row = {
@@ -432,6 +515,16 @@ def test_packed_frames_of_another_recipe_are_refused(make_recipe, questions, tmp
         del kept["max_zoom"], kept["source"], kept["join"]
         facts.write_text(json.dumps(kept), encoding="utf-8")
     assert pack(*other, "data.max_zoom=0.3")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"frames": null}'])
+def test_a_damaged_packed_folder_is_named(make_recipe, tmp_path, text):
+    recipe = make_recipe(f"data.packed={tmp_path.as_posix()}")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "packed.json").write_text(text, encoding="utf-8")
+    for use in (pack_recipe, packed_frames):
+        with pytest.raises(DataError, match=r"train.packed\.json: damaged\. Delete it and pack again"):
+            use(recipe)
 
 
 def open_source(questions, split):
@@ -631,6 +724,34 @@ def test_streamed_frames_are_each_nodes_own_and_resume_exactly(make_recipe):
     assert trainer._step(next(iter(trainer._loader(0))))["answers"] > 0
     with pytest.raises(RecipeError, match=r"data\.streaming"):
         make_recipe("data.streaming=true", "data.variants=1")
+
+
+def test_a_step_holds_its_frames_where_one_ends_an_epoch_and_begins_the_next(make_recipe, monkeypatch):
+    stream = Trainer(make_recipe("data.streaming=true", "optim.batch_size=4"))._loader(0).dataset
+    samples = list(itertools.islice(stream.samples(), 3))
+    monkeypatch.setattr(stream, "samples", lambda: iter([*samples, samples[0]] * 2))
+    for (batch,) in itertools.islice(stream, 2):
+        assert len(batch.pixel_values) == 4
+        assert torch.equal(batch.pixel_values[0], batch.pixel_values[3])
+
+
+def test_a_streamed_data_set_may_be_on_the_hub(make_recipe, monkeypatch):
+    local, load, fetched = make_recipe().data.dataset, datasets.load_dataset, []
+    frames = len(open_source(local, "val"))
+
+    def from_the_hub(dataset, data_files=None, streaming=False, **options):
+        assert dataset == "somebody/frames"
+        if not streaming:
+            fetched.append(data_files)
+        return load(local, data_files=data_files, streaming=streaming, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", from_the_hub)
+    recipe = make_recipe("data.dataset=somebody/frames", "data.streaming=true", output="hub")
+    folder = pack_recipe(recipe)
+    assert len(open_packed(folder, "val")) == frames
+    assert fetched == [{"val": "data/val-*.parquet"}], "of the other splits nothing"
+    with pytest.raises(DataError, match="somebody/frames: no such data set"):
+        pack_recipe(make_recipe("data.dataset=somebody/frames", output="folder"))
 
 
 def test_a_streamed_frame_stands_upright(make_recipe, monkeypatch):
