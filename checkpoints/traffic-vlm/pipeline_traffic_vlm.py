@@ -146,27 +146,44 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
         if self.model.config.uses_vision:  # once for the answers, their alternatives and the maps
             features = self.model.get_image_features(model_inputs["pixel_values"], return_dict=True)
             model_inputs = {**model_inputs, "image_hidden_states": features.pooler_output}
-        answers, continuations = self._generate(model_inputs, max_new_tokens=max_new_tokens), None
-        if top_k > 1:
-            # A decision is short, and what follows it is not read.
-            found = self._generate(
-                model_inputs,
-                max_new_tokens=LONGEST_DECISION,
-                eos_token_id=self._decision_ends(answers),
-                num_beams=top_k,
-                num_return_sequences=top_k,
-                length_penalty=0.0,  # a decision of more tokens is not the less likely for it
-            )
-            continuations = [found[start : start + top_k] for start in range(0, len(found), top_k)]
+        answers = self._generate(model_inputs, max_new_tokens=max_new_tokens)
         maps = None
         if self.model.config.uses_cross_attention:
             maps = self.model.get_evidence_maps(**model_inputs).float().cpu().numpy()
         return {
             "questions": inputs["questions"],
             "answers": answers,
-            "continuations": continuations,
+            "others": self._other_decisions(model_inputs, answers, top_k),
             "maps": maps,
         }
+
+    def _other_decisions(
+        self, model_inputs: dict[str, torch.Tensor], answers: list[dict[str, Any]], top_k: int
+    ) -> list[list[dict[str, Any]]]:
+        """For each row what a beam search finds beside the answer; nothing where there is no room for it."""
+        others: list[list[dict[str, Any]]] = [[] for _ in answers]
+        rows = [
+            row
+            for row, answer in enumerate(answers)
+            if answer["probability"] <= 1 - SMALLEST_ALTERNATIVE and not answer["decision"].startswith("<loc")
+        ]
+        if top_k < 2 or not rows:
+            return others
+        asked = {name: value[rows] for name, value in model_inputs.items() if name not in OF_FRAMES}
+        # As many rows as frames, all about the first, would be taken for one row a frame.
+        frames = int(asked["image_index"].max()) + 1
+        asked |= {name: model_inputs[name][:frames] for name in OF_FRAMES if name in model_inputs}
+        found = self._generate(
+            asked,
+            max_new_tokens=LONGEST_DECISION,  # what follows a decision is not read
+            eos_token_id=self._decision_ends([answers[row] for row in rows]),
+            num_beams=top_k,
+            num_return_sequences=top_k,
+            length_penalty=0.0,  # a decision of more tokens is not the less likely for it
+        )
+        for place, row in enumerate(rows):
+            others[row] = found[place * top_k : (place + 1) * top_k]
+        return others
 
     def _generate(self, model_inputs: dict[str, torch.Tensor], **kwargs: Any) -> list[dict[str, Any]]:
         """Generate the likeliest answers; `kwargs` go to the model's `generate`.
@@ -228,7 +245,7 @@ class TrafficQuestionAnsweringPipeline(Pipeline):
                     "confidence": answer["probability"],
                     "abstained": answer["probability"] < abstain_threshold,
                     "evidence": [] if evidence_map is None else [strongest_region(evidence_map)],
-                    "alternatives": _alternatives(answer, outputs["continuations"], row),
+                    "alternatives": _alternatives(answer, outputs["others"][row]),
                 }
                 if return_maps:
                     result["evidence_map"] = evidence_map
@@ -327,15 +344,11 @@ def _read_item(frame: Any, question: Any) -> tuple[Any, list[str]]:
     return item["image"], questions
 
 
-def _alternatives(
-    answer: dict[str, Any], continuations: list[list[dict[str, Any]]] | None, row: int
-) -> dict[str, float]:
+def _alternatives(answer: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, float]:
     """Other decisions than the answer's, likeliest first; places of boxes are too many to name."""
     found: dict[str, float] = {}
-    if answer["decision"].startswith("<loc") or not continuations:
-        return found
     named, known = {answer["decision"]}, [answer["tokens"]]
-    for other in sorted(continuations[row], key=lambda other: -other["probability"]):
+    for other in sorted(others, key=lambda other: -other["probability"]):
         decision, tokens = other["decision"], other["tokens"]
         # What goes on where a decision might have ended is a part of it: its probability is in the other's.
         goes_on = any(tokens[: len(begun)] == begun for begun in known)
