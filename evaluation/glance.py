@@ -106,7 +106,8 @@ def glance_table(result: Mapping[str, Any]) -> str:
         "Points are differences of two percentages. Means over families or categories of questions have an "
         "interval only where one is shown. *Presence* counts the categories that at least "
         f"{LEAST_POSITIVES} of the frames show, however few do not. Pointing and mass ratio are of presence "
-        "questions whose label is *yes*, blanking of those answered so.",
+        "questions whose label is *yes*, blanking of those answered so. The *blind map* is the mean of the "
+        "maps of the same question about other frames: what is known without looking.",
     ]
     return "\n".join(lines)
 
